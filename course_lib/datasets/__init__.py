@@ -1,0 +1,1 @@
+"""Data sets: Town (procedural scenes), COCO folders, their validation and augmentation."""

@@ -1,0 +1,1 @@
+"""Work that takes time: training, checkpoints, evaluation, prediction, the tour."""

@@ -1,0 +1,1 @@
+"""Weights from elsewhere: key maps for torchvision and Detectron2."""
