@@ -1,0 +1,78 @@
+"""Reading an image file: upright, RGB, eight bits, and optionally down-scaled while it is decoded."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+EXIF_ORIENTATION = 0x0112
+SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
+
+
+def scaled_size(height: int, width: int, max_size: int | None) -> tuple[int, int]:
+    """Size (height, width) in pixels after down-scaling to a longer side of at most `max_size`.
+
+    Never enlarges; sides are rounded and stay at least 1.
+    """
+    longer = max(height, width)
+    if max_size is None or longer <= max_size:
+        return height, width
+    return max(1, round(height * max_size / longer)), max(1, round(width * max_size / longer))
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Size (height, width) in pixels that `image` has once its EXIF orientation is applied."""
+    width, height = image.size
+    if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
+        width, height = height, width
+    return height, width
+
+
+def read_image(
+    path: Path, *, max_size: int | None = None, expected: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Read any image that Pillow reads as an RGB uint8 array (H, W, 3), EXIF rotation applied.
+
+    Grayscale is repeated over the channels, palettes are looked up, alpha is dropped, and of 16-bit samples
+    the upper eight bits are kept. `max_size` limits the longer side in pixels (a JPEG is then decoded at a
+    fraction of its size, which is several times faster). `expected`: (height, width) of the upright file.
+
+    Raises ValueError naming the file: missing, not an image, truncated, or of another size than expected.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such image file")
+    try:
+        with Image.open(path) as image:
+            size = upright_size(image)
+            stored = (image.height, image.width)
+            if expected is None or size == tuple(expected):
+                return _decode(image, scaled_size(*size, max_size))
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
+        raise ValueError(f"{path}: not a readable image ({error}); replace the file or its record") from error
+    raise ValueError(f"{path}: {size_mismatch(size, stored, expected)}")
+
+
+def size_mismatch(upright: tuple[int, int], stored: tuple[int, int], expected: tuple[int, int]) -> str:
+    """Say what is wrong when a file has (h, w) `upright` but its record says `expected`, and what to do."""
+    message = f"the file is {upright[1]}x{upright[0]}, its record says {expected[1]}x{expected[0]}"
+    if stored == tuple(expected):
+        return (
+            f"{message}; the file has an EXIF rotation that the annotations ignore: "
+            "remove the EXIF tag, or annotate the upright image"
+        )
+    return f"{message}; correct width and height in the JSON, or restore the image that was annotated"
+
+
+def _decode(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Decode, turn upright, resize to (height, width) `size` and convert to RGB uint8 (H, W, 3)."""
+    if size != upright_size(image):
+        # Twice the wanted size leaves the final, well-filtered resize something to average.
+        image.draft("RGB", (2 * max(size), 2 * max(size)))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip at 255
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    image = image.convert("RGB")
+    if size != (image.height, image.width):
+        image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.array(image)
