@@ -1,0 +1,38 @@
+"""What this process may use of the machine: cores and memory. Standard library only."""
+
+import ctypes
+import math
+import os
+import re
+import sys
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")  # a Linux container's limits
+MEMINFO = Path("/proc/meminfo")
+
+
+def cores_allowed() -> int:
+    """How many cores this process may use: the affinity mask and, in a container, the CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = CGROUP / "cpu.max"  # "<microseconds of CPU, or max> <in so many microseconds>"
+    if quota.is_file():
+        budget, period = quota.read_text().split()
+        if budget != "max":
+            cores = min(cores, math.ceil(int(budget) / int(period)))
+    return cores
+
+
+def memory_available() -> int | None:
+    """Bytes of memory that a program may still take (macOS: bytes in the machine); None where unknown."""
+    if sys.platform == "win32":
+        status = (ctypes.c_uint64 * 8)(64)  # MEMORYSTATUSEX: its own length, total, available, ...
+        return int(status[2]) if ctypes.windll.kernel32.GlobalMemoryStatusEx(status) else None
+    if sys.platform == "darwin":
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = []
+    if MEMINFO.is_file() and (match := re.search(r"MemAvailable:\s+(\d+) kB", MEMINFO.read_text())):
+        free.append(int(match[1]) * 1024)
+    limit = CGROUP / "memory.max"
+    if limit.is_file() and (most := limit.read_text().strip()) != "max":
+        free.append(int(most) - int((CGROUP / "memory.current").read_text()))
+    return min(free, default=None)
