@@ -59,7 +59,7 @@ def check_python() -> Finding:
 def check_packages() -> list[Finding]:
     """Every package's version lies within pyproject's bounds, read from the installed metadata of course-lib.
 
-    One finding for each run-time package (missing: fault) and `lab` package (missing: warning), one for `dev`.
+    A finding for each run-time package (missing: fault) and `lab` package (missing: warning), one for `dev`.
     """
     from packaging.requirements import Requirement
 
