@@ -37,6 +37,8 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     Right and bottom are exclusive, one more than the last pixel (`torchvision.ops.masks_to_boxes` gives
     that pixel itself).
     """
+    if len(masks) == 0:
+        return torch.zeros((0, 4), device=masks.device)
     y1, y2 = _extent(masks.any(dim=2))  # (N, H): rows with a pixel
     x1, x2 = _extent(masks.any(dim=1))  # (N, W): columns with a pixel
     return torch.stack((x1, y1, x2, y2), dim=1).float()
@@ -44,7 +46,8 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
 
 def _extent(used: Tensor) -> tuple[Tensor, Tensor]:
     """First used place and one past the last: (N, L) bool → (N,), (N,) int64; both 0 if none is used."""
-    place = torch.arange(1, used.shape[1] + 1, device=used.device)  # counted from 1, so 0 says "none"
-    last = (used * place).amax(dim=1) if used.numel() else place.new_zeros(len(used))
-    first = (used * place.flip(0)).amax(dim=1) if used.numel() else last
-    return torch.where(last > 0, used.shape[1] - first, 0), last
+    used = used.long()
+    first = used.argmax(dim=1)  # of equals, the first
+    end = used.shape[1] - used.flip(1).argmax(dim=1)
+    some = used.amax(dim=1)  # 0 or 1
+    return first * some, end * some

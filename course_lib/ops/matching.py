@@ -31,7 +31,7 @@ def match(iou: Tensor, *, low: float, high: float, low_quality: bool, valid: Ten
     kept = best >= high
     if low_quality:
         best_for_object = iou.amax(dim=-1, keepdim=True)  # (..., G, 1): over the anchors
-        is_best = (iou == best_for_object) & (best_for_object >= 0)  # no padding
-        kept |= is_best.any(dim=-2)
+        best_for_object = best_for_object.masked_fill(best_for_object < 0, torch.inf)  # padding: no equal
+        kept |= (iou == best_for_object).any(dim=-2)
     unmatched = torch.where(best < low, BELOW_LOW, BETWEEN)
     return torch.where(kept, matched, unmatched)
