@@ -1,0 +1,179 @@
+"""Presets: which parts a detector is made of, by name. Frozen dataclasses, nothing happens here but naming."""
+
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass, field, replace
+
+from course_lib.detectors.retinanet import AnchorSpec, DetectSpec, LossSpec, MatchSpec, RetinaNet
+from course_lib.nn.backbones import BLOCKS, ResNet
+from course_lib.nn.fpn import FPN
+from course_lib.nn.preprocess import InputSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetSpec:
+    """Arguments of `ResNet`, where they are explained."""
+
+    blocks: tuple[int, int, int, int] = BLOCKS[50]
+    bottleneck: bool = True
+    stem_width: int = 64
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    stem: str = "7x7"
+    norm: str = "frozen"
+    norm_eps: float = 1e-5
+    norm_momentum: float = 0.1
+    stride_in: str = "3x3"
+    frozen_stages: int = 2
+    levels: tuple[str, ...] = ("c3", "c4", "c5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetinaNetPreset:
+    """Everything that makes one RetinaNet but its classes; `build` makes it."""
+
+    name: str
+    backbone: ResNetSpec = field(default_factory=ResNetSpec)
+    channels: int = 256
+    fpn_extra: str = "p6p7_from_c5"
+    head_depth: int = 4
+    head_norm: str | None = None
+    prior: float = 0.01
+    anchors: AnchorSpec
+    matching: MatchSpec = field(default_factory=MatchSpec)
+    loss: LossSpec = field(default_factory=LossSpec)
+    detect: DetectSpec = field(default_factory=DetectSpec)
+    input: InputSpec = field(default_factory=InputSpec)
+
+    def build(self, num_classes: int) -> RetinaNet:
+        """A RetinaNet with fresh weights from torch's global generator: seed it first."""
+        backbone = ResNet(**vars(self.backbone))
+        in_channels = {level: backbone.channels[level] for level in self.backbone.levels}
+        return RetinaNet(
+            backbone=backbone,
+            fpn=FPN(in_channels, channels=self.channels, extra=self.fpn_extra),
+            num_classes=num_classes,
+            channels=self.channels,
+            head_depth=self.head_depth,
+            head_norm=self.head_norm,
+            prior=self.prior,
+            anchors=self.anchors,
+            matching=self.matching,
+            loss=self.loss,
+            detect=self.detect,
+            input=self.input,
+        )
+
+
+def octaves(base: int, rounding: bool) -> tuple[float, ...]:
+    """Three anchor sizes from `base`, a third of an octave apart (Sec. 4); torchvision drops the fractions."""
+    sizes = tuple(base * 2 ** (k / 3) for k in range(3))
+    return tuple(float(int(s)) for s in sizes) if rounding else sizes
+
+
+_PAPER_ANCHORS = AnchorSpec(sizes=tuple(octaves(base, rounding=False) for base in (32, 64, 128, 256, 512)))
+_TORCHVISION_ANCHORS = AnchorSpec(
+    sizes=tuple(octaves(base, rounding=True) for base in (32, 64, 128, 256, 512)),
+    order="ratio",
+    rounding=True,
+    stride_mode="grid",
+)
+
+R50_DETECTRON2 = RetinaNetPreset(
+    name="r50_detectron2",
+    backbone=ResNetSpec(stride_in="1x1"),
+    anchors=_PAPER_ANCHORS,
+    loss=LossSpec(normalizer="ema"),
+    detect=DetectSpec(clip="after_nms"),
+    input=InputSpec(
+        mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), bgr=True, scale=255.0, resize="shortest_uint8"
+    ),
+)
+R50_TORCHVISION_V1 = RetinaNetPreset(
+    name="r50_torchvision_v1",
+    backbone=ResNetSpec(norm="frozen_scale_shift", norm_eps=0.0),
+    fpn_extra="p6p7_from_p5",
+    anchors=_TORCHVISION_ANCHORS,
+    detect=DetectSpec(detections=300),
+    input=InputSpec(resize="shortest_float"),
+)
+R50_TORCHVISION_V2 = replace(
+    R50_TORCHVISION_V1,
+    name="r50_torchvision_v2",
+    backbone=ResNetSpec(norm="batch", frozen_stages=0),
+    fpn_extra="p6p7_from_c5",
+    head_norm="group",
+    loss=LossSpec(box="giou"),
+)
+# Made for two cores: a first level of stride 8, batch norm (it folds away for inference), narrow heads. Anchors and
+# input size here suit Town; `engine.plan` sets them from the data at hand.
+TINY = RetinaNetPreset(
+    name="tiny",
+    backbone=ResNetSpec(
+        blocks=(1, 1, 1, 1),
+        bottleneck=False,
+        stem_width=16,
+        widths=(32, 64, 96, 128),
+        stem="3x3",
+        norm="batch",
+        frozen_stages=0,
+    ),
+    channels=64,
+    fpn_extra="",
+    head_depth=2,
+    head_norm="batch",
+    anchors=AnchorSpec(
+        sizes=((8.0, 13.0), (20.0, 32.0), (48.0, 72.0)),
+        strides=(8, 16, 32),
+    ),
+    loss=LossSpec(box="giou", box_weight=2.0, normalizer="batch"),
+    input=InputSpec(resize="fit", size=(128, 128)),
+)
+
+PRESETS = {p.name: p for p in (TINY, R50_TORCHVISION_V1, R50_TORCHVISION_V2, R50_DETECTRON2)}
+
+
+def get_preset(name: str) -> RetinaNetPreset:
+    """The preset of that name.
+
+    Raises:
+        ValueError: if there is none; it names the nearest.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.0)
+        raise ValueError(f"unknown preset {name!r}: did you mean {near[0]!r}? There are: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def preset_to_dict(preset: RetinaNetPreset) -> dict:
+    """The preset as plain values that JSON can hold."""
+    return dataclasses.asdict(preset)
+
+
+def preset_from_dict(values: dict) -> RetinaNetPreset:
+    """The preset that `preset_to_dict` wrote, also after a journey through JSON.
+
+    Raises:
+        ValueError: for unknown or missing fields.
+    """
+    return _from_dict(RetinaNetPreset, values)
+
+
+def _from_dict(cls: type, values: dict) -> typing.Any:
+    types = typing.get_type_hints(cls)
+    if unknown := set(values) - set(types):
+        raise ValueError(f"{cls.__name__} has no {', '.join(sorted(unknown))}")
+    try:
+        return cls(**{k: _restore(types[k], v) for k, v in values.items()})
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__}: {error}") from None
+
+
+def _restore(kind: type, value: typing.Any) -> typing.Any:
+    if dataclasses.is_dataclass(kind):
+        return _from_dict(kind, value)
+    return _tuples(value) if isinstance(value, list) else value
+
+
+def _tuples(value: typing.Any) -> typing.Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,184 @@
+"""How good is a detector? COCO's average precision, computed by pycocotools."""
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import nn
+from tqdm.auto import tqdm
+
+from course_lib.datasets.coco import CocoDetection
+from course_lib.ops.boxes import xyxy_to_xywh
+from course_lib.ops.masks import encode_masks
+
+SUMMARY = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
+
+
+@dataclass
+class Metrics:
+    """COCO's twelve numbers as fractions, AP per class, and the precision-recall curves behind them.
+
+    A number is None where it has no meaning (no such objects in the ground truth); pycocotools says −1 there.
+
+    Attributes:
+        summary: AP, AP50, AP75, AP_small, AP_medium, AP_large (areas below 32², to 96², above), AR1, AR10, AR100 and
+            AR by size.
+        per_class: for each class name its AP, AP50 and how many objects the ground truth has.
+        curves: for each class name, precision at 101 recalls 0, 0.01, … 1 for IoU 0.5; empty without objects.
+        images: how many images were judged.
+    """
+
+    summary: dict[str, float | None]
+    per_class: dict[str, dict[str, float | int | None]]
+    curves: dict[str, list[float]]
+    images: int
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """The table that `course evaluate` prints."""
+        show = lambda v: "    –" if v is None else f"{v:.3f}"  # noqa: E731
+        lines = ["  ".join(f"{k} {show(v)}" for k, v in list(self.summary.items())[i : i + 3]) for i in (0, 3, 6, 9)]
+        width = max((len(n) for n in self.per_class), default=5)
+        lines += [f"{'class':{width}}     AP   AP50  objects"]
+        lines += [
+            f"{name:{width}}  {show(v['AP'])}  {show(v['AP50'])}  {v['objects']:7d}" for name, v in self.per_class.items()
+        ]
+        return "\n".join(lines)
+
+
+def evaluate_results(truth: COCO, results: list[dict], *, iou_type: str = "bbox", image_ids: list[int] | None = None) -> Metrics:
+    """Judge COCO results against COCO ground truth.
+
+    Args:
+        truth: the annotations.
+        results: dicts with image_id, category_id, score and bbox (xywh) or segmentation (RLE); may be empty.
+        iou_type: "bbox" or "segm".
+        image_ids: judge these images alone; None for all.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        ValueError: if a result names an image or category that the truth does not have.
+    """
+    known_images, known_categories = set(truth.getImgIds()), set(truth.getCatIds())
+    for i, result in enumerate(results):
+        if result["image_id"] not in known_images:
+            raise ValueError(f"result {i}: image_id {result['image_id']!r} is not in the ground truth")
+        if result["category_id"] not in known_categories:
+            raise ValueError(f"result {i}: category_id {result['category_id']!r} is not in the ground truth")
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports to the terminal as it goes
+        detections = truth.loadRes([dict(r) for r in results]) if results else _no_results(truth)
+        evaluation = COCOeval(truth, detections, iou_type)
+        if image_ids is not None:
+            evaluation.params.imgIds = sorted(image_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # (T, R, K): all areas, 100 detections
+    images = evaluation.params.imgIds
+    per_class, curves = {}, {}
+    for k, category in enumerate(evaluation.params.catIds):
+        name = truth.cats[category]["name"]
+        annotations = truth.loadAnns(truth.getAnnIds(imgIds=images, catIds=[category], iscrowd=False))
+        per_class[name] = {
+            "AP": _mean(precision[:, :, k]),
+            "AP50": _mean(precision[0, :, k]),
+            "objects": len(annotations),
+        }
+        curves[name] = [] if (precision[0, :, k] < 0).any() else [round(float(p), 4) for p in precision[0, :, k]]
+    stats = [None if s < 0 else float(s) for s in evaluation.stats]
+    return Metrics(dict(zip(SUMMARY, stats)), per_class, curves, len(images))
+
+
+def _mean(precision: np.ndarray) -> float | None:
+    valid = precision[precision > -1]
+    return float(valid.mean()) if valid.size else None
+
+
+def _no_results(truth: COCO) -> COCO:
+    empty = COCO()
+    empty.dataset = {**truth.dataset, "annotations": []}
+    empty.createIndex()
+    return empty
+
+
+def evaluate_files(ground_truth: Path, detections: Path, *, iou_type: str = "bbox") -> Metrics:
+    """Judge a COCO results file against a COCO annotation file, whoever made it.
+
+    Raises:
+        ValueError: if either file is not what it should be.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(ground_truth))
+    results = json.loads(Path(detections).read_text(encoding="utf-8"))
+    if not isinstance(results, list):
+        raise ValueError(f"{detections}: expected a JSON list of results, found {type(results).__name__}")
+    return evaluate_results(truth, results, iou_type=iou_type)
+
+
+def to_coco_results(outputs: Iterable[dict], image_ids: Iterable[int], category_ids: tuple[int, ...]) -> list[dict]:
+    """A detector's outputs as COCO results.
+
+    Args:
+        outputs: for each image `boxes` (N, 4) xyxy, `labels` (N,), `scores` (N,) and perhaps `masks` (N, H, W).
+        image_ids: their ids.
+        category_ids: the COCO category of each label.
+    """
+    results = []
+    for output, image_id in zip(outputs, image_ids):
+        boxes = xyxy_to_xywh(output["boxes"]).tolist()
+        rles = encode_masks(output["masks"]) if "masks" in output else [None] * len(boxes)
+        for box, label, score, rle in zip(boxes, output["labels"].tolist(), output["scores"].tolist(), rles):
+            result = {"image_id": image_id, "category_id": category_ids[label], "score": score, "bbox": box}
+            results.append(result if rle is None else {**result, "segmentation": rle})
+    return results
+
+
+@torch.inference_mode()
+def detect_dataset(
+    model: nn.Module, dataset: CocoDetection, *, indices: list[int] | None = None, batch_size: int = 16,
+    precision: str = "fp32", progress: bool = False,
+) -> tuple[list[dict], list[dict], float]:
+    """Run a detector over a data set.
+
+    Args:
+        model: a detector; put in evaluation mode here and back afterwards.
+        dataset: its images and label map.
+        indices: of the images; None for all.
+        batch_size: images at a time.
+        precision: "fp32" or "bf16" (autocast).
+        progress: show a bar.
+
+    Returns:
+        COCO results, each image's targets-free raw outputs (on the CPU), and the seconds that the model took.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    indices = list(range(len(dataset))) if indices is None else indices
+    results, outputs, seconds = [], [], 0.0
+    for start in tqdm(range(0, len(indices), batch_size), desc="evaluate", disable=not progress, leave=False):
+        chunk = indices[start : start + batch_size]
+        samples = [dataset[i] for i in chunk]
+        begin = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            found = model([image.as_subclass(torch.Tensor).to(device) for image, _ in samples])
+        seconds += time.perf_counter() - begin
+        found = [{k: v.cpu() for k, v in f.items()} for f in found]
+        outputs += found
+        ids = [dataset.image_ids[i] for i in chunk]
+        results += to_coco_results(found, ids, dataset.label_map.category_ids)
+    model.train(was_training)
+    return results, outputs, seconds

@@ -1,0 +1,134 @@
+"""A run: data, budget and seed in, a folder with a trained detector out."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from course_lib import __version__
+from course_lib.datasets.coco import CocoDetection
+from course_lib.detectors.presets import RetinaNetPreset, preset_from_dict, preset_to_dict
+from course_lib.engine import checkpoint
+from course_lib.engine.plan import box_statistics, fit_preset
+from course_lib.engine.train import Recipe, Trainer
+
+
+def train_run(
+    preset: RetinaNetPreset,
+    recipe: Recipe,
+    *,
+    train_data: CocoDetection,
+    val_data: CocoDetection | None,
+    out: Path,
+    resume: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Trainer:
+    """Train a detector into a run folder, or go on with the run that lies there.
+
+    Args:
+        preset: the model; its input size and anchors are fitted to the data (`engine.plan`).
+        recipe: how to train.
+        train_data, val_data: the splits; with None for the second no AP is measured on the way.
+        out: the run folder, made if it is not there.
+        resume: go on from the folder's last checkpoint; the settings must be the same.
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: show a bar.
+
+    Returns:
+        the trainer after its last step.
+
+    Raises:
+        ValueError: if the folder holds a run and `resume` is not set, or holds one with other settings.
+        OSError: if the folder cannot be written.
+        KeyboardInterrupt: after Ctrl-C, with the state saved.
+    """
+    seconds = None if recipe.minutes is None else 60 * recipe.minutes
+    fitted = fit_preset(preset, box_statistics(train_data), seconds)
+    header = {
+        "preset": preset_to_dict(fitted),
+        "label_map": train_data.label_map.to_dict(),
+        "recipe": asdict(recipe),
+        "data": {"images": str(train_data.images), "annotations": str(train_data.annotations)},
+        "course_lib": __version__,
+    }
+    header = json.loads(json.dumps(header))  # as it will be read back
+    out = Path(out)
+    if resume and (out / checkpoint.CONFIG).exists():
+        _check_same(json.loads((out / checkpoint.CONFIG).read_text(encoding="utf-8")), header, out)
+    else:
+        _claim(out, header)
+    torch.manual_seed(recipe.seed)  # the weights' initial values come from torch's global generator
+    model = preset_from_dict(header["preset"]).build(len(train_data.label_map)).to(pick_device(device))
+    trainer = Trainer(
+        model,
+        recipe,
+        train_data=train_data,
+        val_data=val_data,
+        out=out,
+        header=header,
+        size=fitted.input.size,
+        progress=progress,
+    )
+    if resume:
+        trainer.resume()
+    trainer.run()
+    return trainer
+
+
+def _claim(out: Path, header: dict) -> None:
+    """Make the run folder ours, or say why it cannot be."""
+    if (out / checkpoint.CONFIG).exists():
+        raise ValueError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot make the run folder {out}: {error}") from error
+    checkpoint.write_text(out / checkpoint.CONFIG, json.dumps(header, indent=1))
+
+
+def _check_same(old: dict, new: dict, out: Path) -> None:
+    """Refuse to go on with a run under other settings: the result would be neither the one nor the other."""
+    for part in ("recipe", "label_map", "preset"):
+        for key in old[part]:
+            if old[part][key] != new[part].get(key):
+                raise ValueError(
+                    f"{out} was started with {part} {key} = {old[part][key]}, not {new[part].get(key)}: "
+                    "resume with the same settings, or choose another --out"
+                )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device to train on: "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: if the one asked for is not there.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in present.items() if there))
+    if not present.get(name.split(":")[0], False):
+        raise ValueError(f"device {name!r} is not available here; there is {', '.join(k for k, v in present.items() if v)}")
+    return torch.device(name)
+
+
+def pick_precision(name: str) -> str:
+    """ "auto" is bf16 where the processor multiplies it in hardware, else fp32.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name == "auto":
+        return "bf16" if has_fast_bf16() else "fp32"
+    if name not in ("fp32", "bf16"):
+        raise ValueError(f"unknown precision {name!r}: expected auto, fp32 or bf16")
+    return name
+
+
+def has_fast_bf16() -> bool:
+    """Whether this machine multiplies bf16 matrices in hardware (AVX512-BF16, AMX, or a recent GPU)."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    probe = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(probe.get("avx512_bf16") or probe.get("amx_bf16") or probe.get("amx_tile"))

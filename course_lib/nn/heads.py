@@ -1,0 +1,62 @@
+"""Dense heads: small fully convolutional networks shared by every pyramid level."""
+
+import math
+
+from torch import Tensor, nn
+
+from course_lib.nn.norm import make_norm
+
+
+class DenseHead(nn.Module):
+    """A tower of 3×3 convolutions and one predictor, applied to each level with the same weights.
+
+    RetinaNet has two, one for classes and one for boxes (Lin et al., Focal Loss, 2017, Sec. 4).
+
+    Args:
+        channels: channels of the pyramid and of the tower.
+        num_anchors: anchors per location, A.
+        outputs: numbers per anchor, K: the classes, or 4 deltas.
+        depth: convolutions in the tower.
+        norm: None or a name that `make_norm` knows.
+        prior: if given, the predictor's bias makes every sigmoid start at this probability: b = −log((1 − π)/π)
+            (Sec. 4.1). Without it the first steps are spent on unlearning 0.5 at every anchor.
+
+    Shapes: list of (B, channels, H_l, W_l) to list of (B, H_l·W_l·A, outputs); anchors innermost, as in `grid_anchors`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        num_anchors: int,
+        outputs: int,
+        depth: int = 4,
+        norm: str | None = None,
+        prior: float | None = None,
+    ):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(depth):
+            layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None))
+            if norm is not None:
+                layers.append(make_norm(norm, channels))
+            layers.append(nn.ReLU(inplace=True))
+        self.tower = nn.Sequential(*layers)
+        self.predictor = nn.Conv2d(channels, num_anchors * outputs, 3, padding=1)
+        self.outputs = outputs
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if prior is not None:
+            nn.init.constant_(self.predictor.bias, -math.log((1 - prior) / prior))
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Predictions of every level, each (B, H·W·A, outputs)."""
+        predictions = []
+        for x in features:
+            x = self.predictor(self.tower(x))  # (B, A*K, H, W)
+            x = x.permute(0, 2, 3, 1)  # (B, H, W, A*K): for free when memory is channels-last
+            predictions.append(x.reshape(x.shape[0], -1, self.outputs))  # (B, H*W*A, K)
+        return predictions

@@ -1,0 +1,60 @@
+"""torchvision's detection weights in our models: where each of its names lives here."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from course_lib.detectors.presets import R50_TORCHVISION_V1, R50_TORCHVISION_V2, RetinaNetPreset
+from course_lib.detectors.retinanet import RetinaNet
+from course_lib.weights.keys import Rule, load_renamed
+
+BACKBONE: list[Rule] = [
+    (r"backbone\.body\.(.*)", r"backbone.\1"),
+    (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(weight|bias)", r"fpn.lateral.\1.\2"),  # old files lack the .0
+    (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?\.(weight|bias)", r"fpn.output.\1.\2"),
+    (r"backbone\.fpn\.extra_blocks\.(p[67]\..*)", r"fpn.\1"),
+]
+
+
+def retinanet_preset(state: Mapping[str, Tensor]) -> RetinaNetPreset:
+    """The preset that a torchvision RetinaNet's state dict asks for.
+
+    A group norm in the heads says v2. A v1 backbone is frozen, with epsilon 0, in the published weights; a network that
+    torchvision builds without them has ordinary batch norm, with epsilon 1e-5, which its step counters betray.
+    """
+    if "head.classification_head.conv.0.1.weight" in state:
+        return R50_TORCHVISION_V2
+    if "backbone.body.bn1.num_batches_tracked" in state:
+        backbone = replace(R50_TORCHVISION_V1.backbone, norm="batch", norm_eps=1e-5, frozen_stages=0)
+        return replace(R50_TORCHVISION_V1, backbone=backbone)
+    return R50_TORCHVISION_V1
+
+
+def retinanet_from_torchvision(state: Mapping[str, Tensor], preset: RetinaNetPreset | None = None) -> RetinaNet:
+    """Our RetinaNet with the weights of torchvision's `retinanet_resnet50_fpn` or `retinanet_resnet50_fpn_v2`.
+
+    Args:
+        state: its state dict.
+        preset: None for `retinanet_preset(state)`; give another for another input size or score threshold.
+
+    Returns:
+        the model, in evaluation mode; its labels are torchvision's (91 of them: COCO's category ids).
+
+    Raises:
+        ValueError: naming what does not fit.
+    """
+    preset = preset or retinanet_preset(state)
+    outputs = state["head.classification_head.cls_logits.bias"].numel()
+    model = preset.build(outputs // (len(preset.anchors.sizes[0]) * len(preset.anchors.ratios)))
+    # A tower is Conv, (norm,) ReLU, repeated; torchvision wraps each repetition in a Sequential of its own.
+    layers = len(model.class_head.tower) // preset.head_depth
+    rules = list(BACKBONE)
+    for theirs, ours, predictor in (("classification", "class", "cls_logits"), ("regression", "box", "bbox_reg")):
+        for block in range(preset.head_depth):
+            for part in range(layers - 1):
+                theirs_name = rf"head\.{theirs}_head\.conv\.{block}\.{part}\.(weight|bias)"
+                rules.append((theirs_name, rf"{ours}_head.tower.{layers * block + part}.\1"))
+        rules.append((rf"head\.{theirs}_head\.{predictor}\.(weight|bias)", rf"{ours}_head.predictor.\1"))
+    load_renamed(model, state, rules)
+    return model.eval()
