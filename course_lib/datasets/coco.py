@@ -11,19 +11,29 @@ COCO's boxes are (x, y, width, height); they become xyxy here, at the file borde
 
 import contextlib
 import io
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from course_lib.datasets.images import read_image, scaled_size
 from course_lib.datasets.label_map import LabelMap
-from course_lib.datasets.records import Problem, check_records, raise_problems, read_json
+from course_lib.datasets.records import (
+    Problem,
+    check_images_exist,
+    check_labels,
+    check_records,
+    raise_problems,
+    read_json,
+    where,
+)
+from course_lib.datasets.segmentations import has_mask, to_rle
+from course_lib.ops.masks import decode_rles
 
 
 def open_split(folder: Path, split: str, **options: Any) -> "CocoDetection":
@@ -42,9 +52,10 @@ def open_split(folder: Path, split: str, **options: Any) -> "CocoDetection":
 
 
 def images_folder(folder: Path, split: str) -> Path:
-    """Where the images of a split lie: FOLDER/images/SPLIT if it exists, else FOLDER/images."""
-    images = Path(folder) / "images"
-    return images / split if (images / split).is_dir() else images
+    """Where the images of a split lie: FOLDER/images/SPLIT, or FOLDER/images, or FOLDER/SPLIT as COCO's own."""
+    folder = Path(folder)
+    candidates = (folder / "images" / split, folder / "images", folder / split)
+    return next((c for c in candidates if c.is_dir()), folder / "images")
 
 
 class CocoDetection(Dataset):
@@ -80,7 +91,15 @@ class CocoDetection(Dataset):
         data = read_json(self.annotations)
         raise_problems(check_records(data, self.annotations))
         self.label_map = label_map or LabelMap.from_categories(data["categories"])
-        raise_problems(self._check_use(data, masks))
+        problems = check_labels(data, self.annotations, self.label_map)
+        problems += check_images_exist(data, self.images, self.annotations)
+        if masks:
+            problems += [
+                Problem(str(self.annotations), where(a), "no mask", "has no segmentation, but masks were asked for")
+                for a in data["annotations"]
+                if not has_mask(a.get("segmentation"))
+            ]
+        raise_problems(problems)
         self.masks, self.max_size = masks, max_size
         self.image_ids: list[int] = [image["id"] for image in data["images"]]
         self._paths = [self.images / image["file_name"] for image in data["images"]]
@@ -124,45 +143,25 @@ class CocoDetection(Dataset):
 
     def all_boxes(self) -> list[np.ndarray]:
         """Per image the (n, 4) float32 xyxy boxes that are not crowds, in the JSON's pixels (as `sizes`)."""
-        keep = ~self._iscrowd.numpy()
-        return [self._json_boxes[a:b][keep[a:b]] for a, b in zip(self._starts[:-1], self._starts[1:])]
+        return self._per_image(self._json_boxes)
 
-    def _check_use(self, data: dict, masks: bool) -> list[Problem]:
-        """What this use of a sound file needs on top: known labels, image files, masks."""
-        file, names = str(self.annotations), dict(zip(self.label_map.category_ids, self.label_map.names))
-        problems = []
-        for category in data["categories"]:
-            known = names.get(category["id"])
-            if known is not None and known != category["name"]:
-                message = f"is {category['name']!r}, but the label map that was given calls it {known!r}"
-                problems.append(Problem(file, f"category {category['id']}", "label map", message))
-        for a in data["annotations"]:
-            if a["category_id"] not in names:
-                message = f"category_id {a['category_id']} is not in the label map that was given"
-                problems.append(Problem(file, f"annotation {a['id']}", "label map", message))
-            if masks and not a.get("segmentation"):
-                message = "has no segmentation, but masks were asked for"
-                problems.append(Problem(file, f"annotation {a['id']}", "no mask", message))
-        for image in data["images"]:
-            path = self.images / image["file_name"]
-            if not path.is_file():
-                message = f"{path} does not exist; restore the image or remove its record"
-                problems.append(Problem(file, f"image {image['id']}", "missing image", message))
-        return problems
+    def all_labels(self) -> list[np.ndarray]:
+        """Per image the (n,) int64 labels of `all_boxes`."""
+        return self._per_image(self._labels.numpy())
+
+    def _per_image(self, values: np.ndarray) -> list[np.ndarray]:
+        keep = ~self._iscrowd.numpy()
+        return [values[a:b][keep[a:b]] for a, b in pairwise(self._starts)]
 
     def _arrange(self) -> None:
         """Lay all objects out as flat arrays, image after image: `ds[i]` is then a slice."""
         data = self.coco.dataset
         position = {image_id: i for i, image_id in enumerate(self.image_ids)}
-        order = sorted(
-            data["annotations"], key=lambda a: position[a["image_id"]]
-        )  # stable: keeps the JSON's order
+        order = sorted(data["annotations"], key=lambda a: position[a["image_id"]])  # stable: keeps the JSON's order
         self._ordered = order
         row = np.array([position[a["image_id"]] for a in order], dtype=np.int64)
         self._starts = np.searchsorted(row, np.arange(len(self) + 1)).tolist()
-        self._sizes = np.array([(m["height"], m["width"]) for m in data["images"]], dtype=np.int64).reshape(
-            -1, 2
-        )
+        self._sizes = np.array([(m["height"], m["width"]) for m in data["images"]], dtype=np.int64).reshape(-1, 2)
         loaded = np.array([scaled_size(*s, self.max_size) for s in self._sizes.tolist()]).reshape(-1, 2)
         scale = (loaded / self._sizes)[row][:, ::-1]  # (M, 2) x, y
 
@@ -172,9 +171,7 @@ class CocoDetection(Dataset):
         high = np.clip(xywh[:, :2] + xywh[:, 2:], 0, limit)
         self._json_boxes = np.concatenate([low, high], axis=1).astype(np.float32)
         self._boxes = torch.from_numpy(np.concatenate([low * scale, high * scale], axis=1).astype(np.float32))
-        self._labels = torch.tensor(
-            [self.label_map.labels[a["category_id"]] for a in order], dtype=torch.int64
-        )
+        self._labels = torch.tensor([self.label_map.labels[a["category_id"]] for a in order], dtype=torch.int64)
         self._iscrowd = torch.tensor([bool(a["iscrowd"]) for a in order], dtype=torch.bool)
         area = np.array([a["area"] for a in order], dtype=np.float64) * scale.prod(1)
         self._area = torch.from_numpy(area.astype(np.float32))
@@ -195,32 +192,8 @@ class CocoDetection(Dataset):
         rows = range(self._starts[i], self._starts[i + 1])
         for row in rows:
             if row not in self._rles:
-                self._rles[row] = to_rle(
-                    self._ordered[row]["segmentation"], tuple(self._sizes[i].tolist()), size
-                )
-        if not len(rows):
-            return tv_tensors.Mask(torch.zeros((0, *size), dtype=torch.bool))
-        decoded = mask_utils.decode([self._rles[row] for row in rows])  # (H, W, N), column-major
-        return tv_tensors.Mask(torch.from_numpy(decoded.astype(bool)).permute(2, 0, 1).contiguous())
-
-
-def to_rle(segmentation: list | dict, size: tuple[int, int], wanted: tuple[int, int]) -> dict:
-    """Compressed RLE of a COCO segmentation (polygons, or RLE of either kind), resized to `wanted`.
-
-    size, wanted: (height, width) of the annotated and of the loaded image.
-    """
-    height, width = wanted
-    if isinstance(segmentation, list):
-        scale = np.array([width / size[1], height / size[0]])
-        polygons = [(np.reshape(p, (-1, 2)) * scale).ravel().tolist() for p in segmentation]
-        return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
-    if isinstance(segmentation["counts"], list):
-        segmentation = mask_utils.frPyObjects(segmentation, *size)
-    if size == wanted:
-        return segmentation
-    mask = torch.from_numpy(mask_utils.decode(segmentation))[None, None].float()
-    share = torch.nn.functional.interpolate(mask, size=wanted, mode="bilinear", antialias=True)[0, 0]
-    return mask_utils.encode(np.asfortranarray((share >= 0.5).numpy().astype(np.uint8)))
+                self._rles[row] = to_rle(self._ordered[row]["segmentation"], tuple(self._sizes[i].tolist()), size)
+        return tv_tensors.Mask(decode_rles([self._rles[row] for row in rows], size))
 
 
 def _index(data: dict) -> COCO:
@@ -229,9 +202,7 @@ def _index(data: dict) -> COCO:
     Missing `iscrowd` is 0 and missing `area` the box's, as COCOeval needs both. Where an annotation has id 0,
     ids are counted from 1 instead: COCOeval takes a match with id 0 for no match.
     """
-    annotations = [
-        {"iscrowd": 0, "area": float(a["bbox"][2] * a["bbox"][3])} | a for a in data["annotations"]
-    ]
+    annotations = [{"iscrowd": 0, "area": float(a["bbox"][2] * a["bbox"][3])} | a for a in data["annotations"]]
     if any(a["id"] == 0 for a in annotations):
         annotations = [a | {"id": number} for number, a in enumerate(annotations, start=1)]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -9,6 +9,10 @@ EXIF_ORIENTATION = 0x0112
 SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 
 
+class WrongSize(ValueError):
+    """An image file whose size is not the one that its record gives."""
+
+
 def scaled_size(height: int, width: int, max_size: int | None) -> tuple[int, int]:
     """Size (height, width) in pixels after down-scaling to a longer side of at most `max_size`.
 
@@ -28,16 +32,14 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return height, width
 
 
-def read_image(
-    path: Path, *, max_size: int | None = None, expected: tuple[int, int] | None = None
-) -> np.ndarray:
+def read_image(path: Path, *, max_size: int | None = None, expected: tuple[int, int] | None = None) -> np.ndarray:
     """Read any image that Pillow reads as an RGB uint8 array (H, W, 3), EXIF rotation applied.
 
     Grayscale is repeated over the channels, palettes are looked up, alpha is dropped, and of 16-bit samples
     the upper eight bits are kept. `max_size` limits the longer side in pixels (a JPEG is then decoded at a
     fraction of its size, which is several times faster). `expected`: (height, width) of the upright file.
 
-    Raises ValueError naming the file: missing, not an image, truncated, or of another size than expected.
+    Raises ValueError naming the file: missing, not an image, truncated; WrongSize if it is not as expected.
     """
     path = Path(path)
     if not path.is_file():
@@ -50,10 +52,10 @@ def read_image(
                 return _decode(image, scaled_size(*size, max_size))
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
         raise ValueError(f"{path}: not a readable image ({error}); replace the file or its record") from error
-    raise ValueError(f"{path}: {size_mismatch(size, stored, expected)}")
+    raise WrongSize(f"{path}: {_size_mismatch(size, stored, expected)}")
 
 
-def size_mismatch(upright: tuple[int, int], stored: tuple[int, int], expected: tuple[int, int]) -> str:
+def _size_mismatch(upright: tuple[int, int], stored: tuple[int, int], expected: tuple[int, int]) -> str:
     """Say what is wrong when a file has (h, w) `upright` but its record says `expected`, and what to do."""
     message = f"the file is {upright[1]}x{upright[0]}, its record says {expected[1]}x{expected[0]}"
     if stored == tuple(expected):

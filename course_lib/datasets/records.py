@@ -1,13 +1,16 @@
 """What must hold inside a COCO detection JSON: pure checks over the parsed file, all problems at once."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from course_lib.datasets.label_map import LabelMap
+from course_lib.datasets.segmentations import segmentation_faults
 
 TOLERANCE = 1.0  # pixels a box may stick out of its image: rounding by annotation tools; the loader clips it
 
@@ -49,69 +52,128 @@ def raise_problems(problems: list[Problem]) -> None:
 
 
 def is_int(value: Any) -> bool:
-    """True for an integer that is not a bool (JSON's true is an int to Python)."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """True for an integer that fits into a float without loss; a bool is none (to Python, true is an int)."""
+    return type(value) is int and abs(value) <= 2**53
 
 
 def is_number(value: Any) -> bool:
-    """True for an int or float that is not a bool; NaN and infinity are numbers here."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """True for a float, NaN and infinity included, and for an integer as in `is_int`."""
+    return type(value) is float or is_int(value)
 
 
 def check_records(data: Any, file: Path) -> list[Problem]:
-    """Check images, categories and boxes of a parsed COCO detection file; reads nothing from disk.
+    """Check images, categories, boxes and masks of a parsed COCO detection file; reads nothing from disk.
 
-    data: what `read_json` returned. file: only named in the problems. Returns every problem, in file order.
-    Objects without a box are not allowed; images without objects are.
+    data: what `read_json` returned. file: only named in the problems. Returns all problems, kind after kind.
+    An object needs a box; a mask only if masks are to be loaded. An image needs no objects.
     """
     name = str(file)
-    if not isinstance(data, dict):
-        return [
-            Problem(name, "top level", "not COCO", f"is a {_type(data)}, expected an object (COCO detection)")
-        ]
-    problems = [
-        Problem(name, "top level", "not COCO", f"'{key}' is {_found(data, key)}, expected a list")
-        for key in ("images", "annotations", "categories")
-        if not isinstance(data.get(key), list)
-    ]
-    if problems:
+    sound, problems = sound_records(data, name, FIELDS)
+    if not sound:
         return problems
-    images, bad_images = _typed(name, "image", data["images"], IMAGE_FIELDS)
-    categories, bad_categories = _typed(name, "category", data["categories"], CATEGORY_FIELDS)
-    annotations, bad_annotations = _typed(name, "annotation", data["annotations"], ANNOTATION_FIELDS)
-    problems += bad_images + bad_categories + bad_annotations
-    problems += _duplicates(name, "image", images) + _duplicates(name, "category", categories)
-    problems += _duplicates(name, "annotation", annotations)
-    files = Counter(image["file_name"] for image in images)
-    for file_name, count in files.items():
-        if count > 1:
-            ids = ", ".join(str(image["id"]) for image in images if image["file_name"] == file_name)
-            problems.append(
-                Problem(
-                    name,
-                    f"images {ids}",
-                    "duplicate file name",
-                    f"{file_name!r} is listed {count} times, keep one",
-                )
-            )
+    images, annotations = sound["images"], sound["annotations"]
+    for key, records in sound.items():
+        problems += duplicate_ids(name, SINGULAR[key], records)
+    ids = defaultdict(list)
+    for image in images:
+        ids[image["file_name"]].append(image["id"])
+    problems += [
+        Problem(name, f"image {same[1]}", "duplicate file name", f"{file!r} is image {same[0]} too; keep one")
+        for file, same in ids.items()
+        if len(same) > 1
+    ]
+    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
     problems += _references(name, annotations, data["images"], data["categories"])
-    problems += _boxes(name, annotations, images)
+    problems += _boxes(name, annotations, sizes)
+    problems += [
+        Problem(name, where(a), kind, message)
+        for a, kind, message in segmentation_faults(annotations, [sizes.get(a["image_id"]) for a in annotations])
+    ]
     return problems
 
 
-# Per record: field -> (test, what was expected, required).
-_ID = (is_int, "an integer", True)
-IMAGE_FIELDS = {
-    "id": _ID,
+def sound_records(data: Any, file: str, fields: dict) -> tuple[dict[str, list[dict]], list[Problem]]:
+    """Keep of each list in `fields` the records whose fields have the right types; a problem for each wrong one.
+
+    data: a parsed file. fields: list name -> field name -> (test, what is expected, required).
+    Returns no lists at all, and the problems, when `data` is not an object with these lists.
+    """
+    if not isinstance(data, dict):
+        message = f"is a {_type(data)}, expected an object with the lists {', '.join(fields)}"
+        return {}, [Problem(file, "top level", "not COCO", message)]
+    problems = [
+        Problem(file, "top level", "not COCO", f"'{key}' is {_found(data, key)}, expected a list")
+        for key in fields
+        if not isinstance(data.get(key), list)
+    ]
+    if problems:
+        return {}, problems
+    sound = {}
+    for key, tests in fields.items():
+        sound[key], wrong = _typed(file, SINGULAR[key], data[key], tests)
+        problems += wrong
+    return sound, problems
+
+
+def duplicate_ids(file: str, what: str, records: list[dict]) -> list[Problem]:
+    """A problem for each id that several records have."""
+    counts = Counter(record["id"] for record in records)
+    return [
+        Problem(file, f"{what} {i}", f"duplicate {what} id", f"{n} records have the id {i}; give each its own")
+        for i, n in counts.items()
+        if n > 1
+    ]
+
+
+def check_images_exist(data: dict, images: Path, file: Path) -> list[Problem]:
+    """A problem for each image record of a sound file whose image is not in the folder `images`."""
+    return [
+        Problem(
+            str(file),
+            f"image {image['id']}",
+            "missing image",
+            f"{images / image['file_name']} does not exist; restore the image or remove its record",
+        )
+        for image in data["images"]
+        if not (images / image["file_name"]).is_file()
+    ]
+
+
+def check_labels(data: dict, file: Path, label_map: LabelMap) -> list[Problem]:
+    """Problems of using a sound file with labels from elsewhere: objects without a label, other names."""
+    names = dict(zip(label_map.category_ids, label_map.names))
+    foreign = {category["id"] for category in data["categories"]} - names.keys()
+    problems = []
+    for c in data["categories"]:
+        known = names.get(c["id"], c["name"])
+        if known != c["name"]:
+            message = f"is {c['name']!r} here, but {known!r} in the training data; give both the same categories"
+            problems.append(Problem(str(file), f"category {c['id']}", "other label", message))
+    for a in data["annotations"]:
+        if a["category_id"] in foreign:
+            message = f"category_id {a['category_id']} is not in the training data, expected {_some(set(names))}"
+            problems.append(Problem(str(file), where(a), "other label", message))
+    return problems
+
+
+def where(annotation: dict) -> str:
+    """How a problem names an annotation."""
+    return f"annotation {annotation['id']} (image {annotation['image_id']})"
+
+
+SINGULAR = {"images": "image", "categories": "category", "annotations": "annotation"}
+ID = (is_int, "an integer", True)
+IMAGE = {
+    "id": ID,
     "file_name": (lambda v: isinstance(v, str) and v != "", "a file name", True),
     "width": (lambda v: is_int(v) and v > 0, "a positive integer", True),
     "height": (lambda v: is_int(v) and v > 0, "a positive integer", True),
 }
-CATEGORY_FIELDS = {"id": _ID, "name": (lambda v: isinstance(v, str), "a string", True)}
-ANNOTATION_FIELDS = {
-    "id": _ID,
-    "image_id": _ID,
-    "category_id": _ID,
+CATEGORY = {"id": ID, "name": (lambda v: isinstance(v, str), "a string", True)}
+ANNOTATION = {
+    "id": ID,
+    "image_id": ID,
+    "category_id": ID,
     "bbox": (
         lambda v: isinstance(v, list) and len(v) == 4 and all(is_number(x) for x in v),
         "four numbers [x, y, width, height]",
@@ -120,6 +182,7 @@ ANNOTATION_FIELDS = {
     "iscrowd": (lambda v: v in (0, 1), "0 or 1", False),
     "area": (lambda v: is_number(v) and 0 <= v < float("inf"), "a number of pixels >= 0", False),
 }
+FIELDS = {"images": IMAGE, "categories": CATEGORY, "annotations": ANNOTATION}
 
 
 def _type(value: Any) -> str:
@@ -153,24 +216,8 @@ def _typed(file: str, what: str, records: list, fields: dict) -> tuple[list[dict
         label = f"{what} {record['id']}" if is_int(record.get("id")) else f"{what} at index {index}"
         for key, expected in wrong:
             kind = "malformed box" if key == "bbox" and key in record else "not COCO"
-            problems.append(
-                Problem(file, label, kind, f"'{key}' is {_found(record, key)}, expected {expected}")
-            )
+            problems.append(Problem(file, label, kind, f"'{key}' is {_found(record, key)}, expected {expected}"))
     return good, problems
-
-
-def _duplicates(file: str, what: str, records: list[dict]) -> list[Problem]:
-    counts = Counter(record["id"] for record in records)
-    return [
-        Problem(
-            file,
-            f"{what} {id_}",
-            f"duplicate {what} id",
-            f"id {id_} is used {count} times; give each its own id",
-        )
-        for id_, count in counts.items()
-        if count > 1
-    ]
 
 
 def _references(file: str, annotations: list[dict], images: list, categories: list) -> list[Problem]:
@@ -184,10 +231,10 @@ def _references(file: str, annotations: list[dict], images: list, categories: li
     for a in annotations:
         if a["image_id"] not in image_ids:
             message = f"image_id {a['image_id']} is no image of this file; remove it or add the image"
-            problems.append(Problem(file, f"annotation {a['id']}", "no such image", message))
+            problems.append(Problem(file, where(a), "no such image", message))
         if a["category_id"] not in category_ids:
             message = f"category_id {a['category_id']} is unknown, expected one of {_some(category_ids)}"
-            problems.append(Problem(file, f"annotation {a['id']}", "unknown category", message))
+            problems.append(Problem(file, where(a), "unknown category", message))
     return problems
 
 
@@ -196,13 +243,12 @@ def _some(ids: set[int]) -> str:
     return f"{shown}, ..." if len(ids) > 8 else shown or "none: the file has no categories"
 
 
-def _boxes(file: str, annotations: list[dict], images: list[dict]) -> list[Problem]:
+def _boxes(file: str, annotations: list[dict], sizes: dict[int, tuple[int, int]]) -> list[Problem]:
     """Boxes that are not finite, have no area, or stick out of their image by more than TOLERANCE."""
     if not annotations:
         return []
-    sizes = {image["id"]: (image["width"], image["height"]) for image in images}
     box = np.array([a["bbox"] for a in annotations], dtype=np.float64)  # (N, 4) x, y, w, h
-    size = np.array([sizes.get(a["image_id"], (np.inf, np.inf)) for a in annotations], dtype=np.float64)
+    size = np.array([sizes.get(a["image_id"], (np.inf, np.inf))[::-1] for a in annotations])  # (N, 2) w, h
     finite = np.isfinite(box).all(1)
     empty = finite & (box[:, 2:] <= 0).any(1)
     low, high = box[:, :2], box[:, :2] + box[:, 2:]
@@ -213,9 +259,8 @@ def _boxes(file: str, annotations: list[dict], images: list[dict]) -> list[Probl
     def found(rows: np.ndarray, kind: str, say: str) -> Iterator[Problem]:
         for row in np.flatnonzero(rows):
             a = annotations[row]
-            where = f"annotation {a['id']} (image {a['image_id']})"
             size_text = "x".join(f"{v:g}" for v in size[row])
-            yield Problem(file, where, kind, f"box {a['bbox']} {say.format(size=size_text)}")
+            yield Problem(file, where(a), kind, f"box {a['bbox']} {say.format(size=size_text)}")
 
     return [
         *found(~finite, "malformed box", "has NaN or infinity, expected finite pixels"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
@@ -138,9 +139,9 @@ class Axis:
         return self.new / self.length
 
     @property
-    def sources(self) -> Tensor:
+    def sources(self) -> np.ndarray:
         """(new,) the old pixel under the centre of each new one."""
-        return ((torch.arange(self.new) + 0.5) / self.scale).long().clamp(max=self.length - 1) + self.start
+        return ((np.arange(self.new) + 0.5) / self.scale).astype(np.int64) + self.start
 
     @property
     def window(self) -> slice:
@@ -183,9 +184,10 @@ def _warp(target: Target, y: Axis, x: Axis, size: tuple[int, int], *, clean: boo
     out = target | {"boxes": clipped, "area": target["area"] * (x.scale * y.scale) * share}
     keep = (clipped[:, 2:] - clipped[:, :2] >= MIN_SIDE).all(1) & (share >= MIN_SHARE)
     if "masks" in target:
-        masks = target["masks"].new_zeros((len(boxes), *size))
+        masks = torch.zeros((len(boxes), *size), dtype=torch.bool)
         # v2 resizes masks with centres half a pixel off ("nearest"); this takes the pixel under each centre.
-        masks[:, y.window, x.window] = target["masks"].as_subclass(Tensor)[:, y.sources[:, None], x.sources]
+        taken = target["masks"].numpy().take(y.sources, axis=1).take(x.sources, axis=2)  # (N, y.new, x.new)
+        masks[:, y.window, x.window] = torch.from_numpy(taken)
         out |= {"masks": masks, "area": masks.sum((1, 2), dtype=torch.float32)}
         keep &= out["area"] > 0
     if clean and not keep.all():
