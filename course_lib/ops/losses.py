@@ -37,9 +37,7 @@ def sigmoid_focal_loss(
     return loss.sum() if reduction == "sum" else loss.mean()
 
 
-def focal_loss_from_labels(
-    logits: Tensor, labels: Tensor, alpha: float | None = 0.25, gamma: float = 2.0
-) -> Tensor:
+def focal_loss_from_labels(logits: Tensor, labels: Tensor, alpha: float | None = 0.25, gamma: float = 2.0) -> Tensor:
     """Summed focal loss straight from class labels, the fast form that RetinaNet trains with.
 
     logits: (..., A, K) float32, float64, bfloat16 or float16. labels: (..., A) int64: a class 0…K−1,
@@ -94,18 +92,16 @@ class _FocalLoss(torch.autograd.Function):
         return grad.mul_(upstream).to(logits.dtype), None, None, None
 
 
-def _focal_sum(
-    logits: Tensor, labels: Tensor, alpha: float | None, gamma: float, grad: Tensor | None
-) -> Tensor:
+def _focal_sum(logits: Tensor, labels: Tensor, alpha: float | None, gamma: float, grad: Tensor | None) -> Tensor:
     """Sum of the loss for logits (N, K) and labels (N,); writes d loss / d logits to `grad` (N, K)."""
     n, classes = logits.shape
     positive_weight, negative_weight = _class_weights(alpha)
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    total = torch.zeros((), dtype=torch.float64, device=logits.device)  # 10⁷ small terms: float32 would drift
+    total = 0.0  # a Python float has 64 bits: over 10⁷ small terms 32 would drift
 
     # 1. Every anchor as background, a chunk at a time; the rows of all others are wiped again.
     chunk_size = CHUNK if logits.device.type == "cpu" else 128 * CHUNK  # a GPU wants few, large kernels
-    rows = max(1, chunk_size // max(1, classes))
+    rows = max(1, chunk_size // classes)
     others = (labels != BACKGROUND).nonzero().squeeze(1)  # in rising order
     starts = range(0, n, rows)
     ends = torch.searchsorted(others, torch.tensor([*starts, n], device=others.device)).tolist()
@@ -113,7 +109,7 @@ def _focal_sum(
         chunk = slice(start, start + rows)
         loss, slope = _wrongness(logits[chunk].to(dtype), gamma)
         wipe = others[ends[i] : ends[i + 1]] - start
-        total += negative_weight * loss.index_fill_(0, wipe, 0).sum()
+        total += negative_weight * loss.index_fill_(0, wipe, 0).sum().item()
         if grad is not None:
             torch.mul(slope.index_fill_(0, wipe, 0), negative_weight, out=grad[chunk])
 
@@ -124,10 +120,10 @@ def _focal_sum(
     sign = torch.ones_like(x).scatter_(1, right, -1)
     weight = torch.full_like(x, negative_weight).scatter_(1, right, positive_weight)
     loss, slope = _wrongness(sign * x, gamma)
-    total += (weight * loss).sum()
+    total += (weight * loss).sum().item()
     if grad is not None:
         grad[positive] = (weight * sign * slope).to(grad.dtype)
-    return total.to(dtype)
+    return torch.tensor(total, dtype=dtype, device=logits.device)
 
 
 def _gradient_buffer(logits: Tensor) -> Tensor:
