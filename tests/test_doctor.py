@@ -38,9 +38,7 @@ def test_this_environment_has_no_fault_in_what_the_tests_need() -> None:
 
 def test_every_declared_dependency_is_looked_at() -> None:
     looked_at = set(by_name(doctor.check_packages()))
-    declared = {
-        need.split("<")[0].split(">")[0] for need in metadata.requires("course-lib") if "dev" not in need
-    }
+    declared = {need.split("<")[0].split(">")[0] for need in metadata.requires("course-lib") if "dev" not in need}
     assert declared <= looked_at
     assert "dev packages" in looked_at
 
@@ -219,9 +217,7 @@ def write_kernel(folder: Path, interpreter: str) -> None:
 
 
 @pytest.mark.parametrize("interpreter", ["python", "python3", sys.executable])
-def test_a_kernel_of_this_python_is_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpreter: str
-) -> None:
+def test_a_kernel_of_this_python_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpreter: str) -> None:
     write_kernel(tmp_path, interpreter)
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))  # searched before every other folder
     assert by_name(doctor.check_kernel())["kernel"].status == "ok"
@@ -244,9 +240,7 @@ def test_a_kernel_whose_python_is_gone_is_a_fault(tmp_path: Path, monkeypatch: p
     assert by_name(doctor.check_kernel())["kernel"].status == "fault"
 
 
-def test_a_jupyter_command_of_another_python_is_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_jupyter_command_of_another_python_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda name: str(tmp_path / "jupyter"))
     found = by_name(doctor.check_kernel())["jupyter command"]
     assert found.status == "warning"

@@ -1,0 +1,1 @@
+"""Everything around a lesson: the notebooks' form and execution, the checks of the exercises, the release."""

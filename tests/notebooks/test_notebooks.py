@@ -1,0 +1,23 @@
+"""Every notebook of the course keeps the rules of a lesson and is in normal form. (nbval compares its output.)"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from course_lib.lessons.anatomy import RULES
+from course_lib.lessons.normalise import normalise_file, read_notebook
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@each_notebook
+def test_is_in_normal_form(path: Path) -> None:
+    assert normalise_file(path, check=True) == []
+
+
+@each_notebook
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_keeps_the_rules(path: Path, rule: Callable) -> None:
+    assert list(rule(read_notebook(path))) == []
