@@ -95,7 +95,7 @@ def draw_marks(image: Picture, marks: Sequence[Mark], *, scale: int | str = "aut
     pen = ImageDraw.Draw(picture)
     for mark, box in reversed(list(zip(marks, boxes))):
         if (box[2:] > box[:2]).all():
-            draw_frame(pen, box, mark.color, line_width(picture), mark.dash)
+            draw_frame(pen, box, mark.color, line_width(picture) + bool(mark.dash), mark.dash)  # gaps cost weight
     _write_plates(picture, pen, marks, boxes)
     return picture
 
