@@ -7,20 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from course_lib.datasets.town_shapes import (
-    DARK,
-    LIGHT,
-    MAIN,
-    PARTS,
-    TREES,
-    TYRE,
-    proportions,
-    render,
-)
+from course_lib.datasets.town_shapes import DARK, LIGHT, MAIN, PARTS, TYRE, proportions, render, stamp, unit
+from course_lib.datasets.town_sprites import TREES
 
-VOID, SKY, BUILDING, TREE, GRASS, PAVEMENT, ROAD, WATER = range(8)
+STUFF = ("sky", "building", "tree", "grass", "pavement", "road", "water")
+SKY, BUILDING, TREE, GRASS, PAVEMENT, ROAD, WATER = range(7)
 
-# A mood: top of the sky, foot of the sky (also the haze), the light that multiplies every colour.
+# A mood: the top of the sky, the foot of the sky (also the haze), the light that multiplies every colour.
 _MOODS = (
     ((96, 158, 216), (206, 226, 236), (1.0, 1.0, 0.98)),  # clear noon
     ((120, 176, 206), (240, 226, 196), (1.04, 0.98, 0.88)),  # golden morning
@@ -33,6 +26,7 @@ _WALLS = (
     (206, 176, 146), (188, 122, 98), (222, 206, 178), (150, 156, 164), (176, 148, 136),
     (128, 142, 152), (214, 186, 120), (164, 108, 92), (198, 200, 196), (140, 160, 146),
 )  # fmt: skip
+_GLASS, _LIT = np.array((10, 16, 26)), np.array((255, 222, 150))  # windows by day and by night
 _ROOFS = ((150, 84, 66), (104, 96, 100), (124, 108, 92), (84, 92, 108))
 _LEAVES = ((86, 134, 72), (70, 116, 78), (120, 144, 70), (150, 132, 62), (96, 142, 96))
 _GROUND = {
@@ -50,199 +44,227 @@ _LAYOUTS = (
     ((GRASS, 0.14), (ROAD, 0.34), (GRASS, 0.16), (PAVEMENT, 0.36)),
     ((PAVEMENT, 0.2), (ROAD, 0.36), (GRASS, 0.16), (WATER, 0.28)),
 )
-_GRAIN = {GRASS: 11.0, PAVEMENT: 4.0, ROAD: 4.5, WATER: 4.0}
+_MARGIN = 64  # how much larger the noise banks are than a picture: room to cut at random
 
 
 @dataclass
 class Stage:
-    """An empty scene: `image` (3, H, W) float32 in 0..255, `stuff` (H, W) int64 of stuff numbers, and its light."""
+    """A scene without things: its picture, its stuff, and the light that things will stand in."""
 
-    image: np.ndarray
-    stuff: np.ndarray
-    foot: int  # row where the ground begins
-    light: np.ndarray  # (3,) multiplies colours
-    haze: np.ndarray  # (3,) colour of far things
-    sun: float  # -1..1: where the shadows fall
+    image: np.ndarray  # (3, H, W) float32, 0..255
+    stuff: np.ndarray  # (H, W) int64, index into STUFF
+    foot: int  # the row where the ground begins
+    light: np.ndarray  # (3,) float32, multiplies colours
+    haze: np.ndarray  # (3,) float32, the colour that far things fade to
+    sun: float  # -1..1, the side that shadows fall to
+
+
+@dataclass
+class _Banks:
+    """Noise to cut patches from, made once for each picture size; all of unit variance."""
+
+    white: np.ndarray  # (3, h, w) the sensor's
+    cloud: np.ndarray  # (h, w) soft
+    curves: np.ndarray  # (64, w) smooth lines
+    texture: dict[int, np.ndarray]  # stuff -> (h, w), in levels of brightness
 
 
 @functools.cache
-def _noise(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Banks to cut patches from: white noise (3, h, w), soft clouds (h, w), smooth curves (64, w); unit variance."""
+def _banks(height: int, width: int) -> _Banks:
     rng = np.random.default_rng(20)
-    h, w = height + 64, 2 * width + 64
+    h, w = height + _MARGIN, width + 2 * _MARGIN
+    side = min(height, width)
+    fy, fx = np.fft.fftfreq(h)[:, None] * side, np.fft.rfftfreq(w) * side  # waves per side of the picture
+
+    def smooth(gain: np.ndarray, rows: int = h) -> np.ndarray:
+        """Noise with the given gain at each frequency; rounded, to be the same on every machine."""
+        waves = np.fft.rfft(rng.standard_normal((rows, w))) * (gain if rows != h else 1)
+        z = np.fft.irfft(waves, w) if rows != h else np.fft.irfft2(np.fft.fft(waves, axis=0) * gain, (h, w))
+        return (np.round(z / z.std() * 256) / 256).astype(np.float32)
+
     white = rng.standard_normal((3, h, w), dtype=np.float32)
-    curves = rng.standard_normal((64, w))
-    cloud = rng.standard_normal((h, w))
-    fy, fx = np.fft.fftfreq(h, 1 / h)[:, None], np.fft.rfftfreq(w, 1 / w)[None]
-    cloud = np.fft.irfft2(np.fft.rfft2(cloud) / (4 + fx * fx + 6 * fy * fy), (h, w))
-    curves = np.fft.irfft(np.fft.rfft(curves) / (9 + fx * fx), w)
-    quantise = [np.round(z / z.std() * 256).astype(np.float32) / 256 for z in (cloud, curves)]
-    return white, quantise[0], quantise[1]
+    cloud = smooth(1 / (1 + (1.6 * fx) ** 2 + fy**2))
+    ripple = smooth(1 / (60 + (9 * fx) ** 2 + fy**2))
+    patch = smooth(1 / (20 + (2 * fx) ** 2 + fy**2))
+    curves = smooth(1 / (8 + fx**3), 64)
+    texture = {
+        GRASS: 7 * white[0] + 6 * patch,
+        PAVEMENT: 2.5 * white[1] + 3 * patch,
+        ROAD: 3 * white[2] + 3 * patch,
+        WATER: 1.5 * white[0] + 9 * ripple,
+    }
+    return _Banks(white, cloud, curves, texture)
 
 
-def cut_noise(rng: np.random.Generator, height: int, width: int, rows: int) -> np.ndarray:
-    """A patch (3, rows, width) of white noise of unit variance."""
-    white = _noise(height, width)[0]
-    y, x = rng.integers(0, 64), rng.integers(0, width + 64)
-    return white[:, y : y + rows, x : x + width]
+def _cut(bank: np.ndarray, rng: np.random.Generator, rows: int, cols: int) -> np.ndarray:
+    """A random patch (..., rows, cols) of a bank (..., h, w)."""
+    y, x = (rng.random(2) * (bank.shape[-2] - rows + 1, bank.shape[-1] - cols + 1)).astype(int)
+    return bank[..., y : y + rows, x : x + cols]
 
 
-def tint(rng: np.random.Generator, colour: tuple[int, int, int], spread: float = 8.0) -> np.ndarray:
-    """A colour (3,) float, varied a little in brightness and a little in hue."""
-    return np.asarray(colour) + rng.normal(0, spread) + rng.normal(0, spread / 3, 3)
+def sensor_noise(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """White noise (3, height, width) float32 of unit variance."""
+    return _cut(_banks(height, width).white, rng, height, width)
 
 
-def stamp(image: np.ndarray, picture: np.ndarray, top: int, left: int) -> tuple[slice, slice, np.ndarray]:
-    """Blend a rendered sprite (4, h, w) into the image; returns the window (rows, columns) and the solid part."""
-    _, h, w = picture.shape
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + h, image.shape[1]), min(left + w, image.shape[2])
-    rows, cols = slice(y0, max(y1, y0)), slice(x0, max(x1, x0))
-    part = picture[:, y0 - top : rows.stop - top, x0 - left : cols.stop - left]
-    window = image[:, rows, cols]
-    window *= 1 - part[3]
-    window += part[:3]
-    return rows, cols, part[3] >= 0.5
+def _tint(rng: np.random.Generator, colours: tuple[tuple[int, int, int], ...]) -> np.ndarray:
+    """One of the colours, (3,) float, varied a little in brightness and less in hue."""
+    z = rng.standard_normal(4)
+    return np.asarray(colours[rng.integers(len(colours))]) + 8 * z[0] + 3 * z[1:]
+
+
+def _planes(colour: np.ndarray) -> np.ndarray:
+    return np.asarray(colour, np.float32)[:, None, None]
 
 
 def lay_stage(height: int, width: int, rng: np.random.Generator) -> Stage:
-    """Draw sky, skyline and ground; everything that the scene's things will stand on."""
-    side = min(height, width)
-    top, low, light = (np.asarray(z, float) for z in _MOODS[rng.integers(len(_MOODS))])
-    top, low = top + rng.normal(0, 6, 3), low + rng.normal(0, 5, 3)
+    """Draw sky, skyline and ground: everything that the scene's things will stand on."""
+    top, low, light = (np.asarray(z, np.float32) for z in _MOODS[rng.integers(len(_MOODS))])
+    top, low = (z + rng.normal(0, 5, 3).astype(np.float32) for z in (top, low))
     foot = int(height * rng.uniform(0.38, 0.5))
-    image = np.empty((3, height, width), np.float32)
-    stuff = np.full((height, width), SKY, np.int64)
-    stage = Stage(image, stuff, foot, light.astype(np.float32), low, rng.uniform(-1, 1))
-    _sky(stage, top, low, rng)
-    _skyline(stage, side, rng)
-    _bands(stage, rng)
+    stage = Stage(
+        image=np.zeros((3, height, width), np.float32),
+        stuff=np.zeros((height, width), np.int64),  # SKY
+        foot=foot,
+        light=light,
+        haze=low,
+        sun=rng.uniform(-1, 1),
+    )
+    _sky(stage, top, rng)
+    _skyline(stage, rng)
+    _ground(stage, rng)
     return stage
 
 
-def _sky(stage: Stage, top: np.ndarray, low: np.ndarray, rng: np.random.Generator) -> None:
+def _sky(stage: Stage, top: np.ndarray, rng: np.random.Generator) -> None:
     _, height, width = stage.image.shape
-    rows = stage.foot + 2
-    t = (np.arange(rows) / rows)[None, :, None]
-    stage.image[:, :rows] = top[:, None, None] * (1 - t) + low[:, None, None] * t
-    cloud = _noise(height, width)[1]
-    y, x = rng.integers(0, 64), rng.integers(0, width + 64)
-    cover = np.clip(cloud[y : y + rows, x : x + width] * 0.5 + rng.uniform(-0.5, 0.3), 0, 0.8)
-    white = (0.4 * low + 0.6 * 250).astype(np.float32)[:, None, None]
-    stage.image[:, :rows] += (white - stage.image[:, :rows]) * cover
+    sky = stage.image[:, : stage.foot + height // 8]  # a little below the foot: the ground's edge is wavy
+    rows = sky.shape[1]
+    fall = (np.arange(rows, dtype=np.float32) / rows)[:, None]
+    sky[:] = _planes(top) + _planes(stage.haze - top) * fall
+    cover = 0.45 * _cut(_banks(height, width).cloud, rng, rows, width) + np.float32(rng.uniform(-0.5, 0.2))
+    np.clip(cover, 0, 0.75, out=cover)
+    sky += (_planes(0.4 * stage.haze + 150) - sky) * cover
 
 
-def _skyline(stage: Stage, side: int, rng: np.random.Generator) -> None:
+def _skyline(stage: Stage, rng: np.random.Generator) -> None:
     _, height, width = stage.image.shape
-    base = stage.foot + max(2, side // 32)
-    light, haze = stage.light, stage.haze
-    evening = light[0] < 0.9
-    x = -int(rng.integers(0, max(1, side // 8)))
-    while x < width:
-        w = int(side * rng.uniform(0.16, 0.36))
-        h = int(height * rng.uniform(0.1, 0.34))
-        x0, x1 = max(x, 0), min(x + w, width)
-        x += w
-        if x1 <= x0:
-            continue
-        if rng.random() < 0.2:  # a gap: lower greenery instead of a house
-            _tree(stage, (x0 + x1) // 2, base, side, rng)
-            continue
-        y0 = max(stage.foot - h, 2)
-        wall = tint(rng, _WALLS[rng.integers(len(_WALLS))]) * light * 0.85 + haze * 0.15
-        gable = rng.random() < 0.45
-        if gable:
-            _roof(
-                stage, x - w, w, y0, tint(rng, _ROOFS[rng.integers(len(_ROOFS))]) * light * 0.88 + haze * 0.12
-            )
-        stage.image[:, y0:base, x0:x1] = wall[:, None, None]
-        stage.stuff[y0:base, x0:x1] = BUILDING
-        # windows: a grid of cells, each with its own share of light
-        p, q = max(4, int(side * rng.uniform(0.05, 0.08))), max(4, int(side * rng.uniform(0.06, 0.09)))
-        cx, cy = np.arange(x1 - x0), np.arange(base - y0)
-        pane = (cx % p >= p // 3) & (((cy % q >= q // 3) & (cy < base - y0 - q // 2))[:, None])
-        dark, lit = (
-            wall * 0.45 + (10, 16, 26),
-            np.array((255.0, 222, 150)) * (1.0 if evening else 0.6) + wall * 0.1,
-        )
-        share = (rng.random((len(cy) // q + 1, len(cx) // p + 1)) < (0.4 if evening else 0.12))[cy // q][
-            :, cx // p
-        ]
-        window = stage.image[:, y0:base, x0:x1]
-        np.copyto(window, dark[:, None, None].astype(np.float32), where=pane)
-        np.copyto(window, lit[:, None, None].astype(np.float32), where=pane & share)
-        stage.image[:, y0 : y0 + 1, x0:x1] = (wall * 0.8)[:, None, None]
-        stage.image[:, y0:base, x1 - 1 : x1] *= 0.8
+    side = min(height, width)
+    base = stage.foot + max(2, side // 24)
+    right = -int(side * 0.1 * rng.random())
+    while right < width:
+        left = right
+        right = left + max(6, int(side * rng.uniform(0.18, 0.4)))
+        if rng.random() < 0.2:  # a gap with a tree instead of a house
+            _tree(stage, (left + right) // 2, base, rng)
+        elif right > 1:
+            _house(stage, left, right, base, rng)
     for _ in range(rng.integers(0, 4)):
-        _tree(stage, int(rng.integers(0, width)), base, side, rng)
+        _tree(stage, int(rng.integers(0, width)), base, rng)
 
 
-def _roof(stage: Stage, left: int, w: int, eave: int, colour: np.ndarray) -> None:
-    rise = max(2, min(int(w * 0.35), eave - 1))
-    y0, width = eave - rise, stage.image.shape[2]
-    xs = np.arange(max(left, 0), min(left + w, width))
-    half = np.abs(xs + 0.5 - left - w / 2) / (w / 2)
-    inside = (np.arange(rise)[:, None] + 0.5) / rise >= half
-    np.copyto(
-        stage.image[:, y0:eave, xs[0] : xs[-1] + 1], colour[:, None, None].astype(np.float32), where=inside
-    )
-    stage.stuff[y0:eave, xs[0] : xs[-1] + 1][inside] = BUILDING
+def _house(stage: Stage, left: int, right: int, base: int, rng: np.random.Generator) -> None:
+    _, height, width = stage.image.shape
+    side = min(height, width)
+    u = rng.random(4)
+    top = max(stage.foot - int(height * (0.1 + 0.24 * u[0])), 2)
+    x0, x1 = max(left, 0), min(right, width)
+    wall = _tint(rng, _WALLS) * stage.light * 0.85 + stage.haze * 0.15
+    evening = stage.light[0] < 0.9
+    # Windows in a grid of cells `down` × `across` pixels: 0 wall, 1 dark pane, 2 lit pane.
+    down, across = max(4, int(side * (0.06 + 0.03 * u[1]))), max(4, int(side * (0.05 + 0.03 * u[2])))
+    y, x = np.arange(base - top)[:, None], np.arange(x1 - x0)
+    pane = (y % down >= down // 3) & (y < stage.foot - top - down // 3) & (x % across >= across // 3)
+    lit = rng.random((len(y) // down + 1, len(x) // across + 1)) < (0.4 if evening else 0.12)
+    code = pane * (1 + lit[y // down, x // across])
+    dark, bright = wall * 0.45 + _GLASS, wall * 0.1 + _LIT * (0.95 if evening else 0.6)
+    picture = np.array((wall, dark, bright), np.float32).T.take(code, axis=1)
+    picture[:, 0] *= 0.8  # the eave, and the corner that is turned away
+    picture[:, :, -1] *= 0.8
+    stage.image[:, top:base, x0:x1] = picture
+    stage.stuff[top:base, x0:x1] = BUILDING
+    if u[3] < 0.45:
+        _roof(stage, left, right, top, _tint(rng, _ROOFS) * stage.light * 0.88 + stage.haze * 0.12)
 
 
-def _tree(stage: Stage, x: int, base: int, side: int, rng: np.random.Generator) -> None:
+def _roof(stage: Stage, left: int, right: int, eave: int, colour: np.ndarray) -> None:
+    rise = max(2, min(int((right - left) * 0.35), eave - 1))
+    cols = slice(max(left, 0), min(right, stage.image.shape[2]))
+    centre, half = (left + right - 1) / 2, (right - left) / 2
+    slope = np.abs(np.arange(cols.start, cols.stop, dtype=np.float32) - centre) * (rise / half)
+    cover = unit(np.arange(1, rise + 1, dtype=np.float32)[:, None] - slope)
+    window = stage.image[:, eave - rise : eave, cols]
+    window += (_planes(colour) - window) * cover
+    stage.stuff[eave - rise : eave, cols][cover >= 0.5] = BUILDING
+
+
+def _tree(stage: Stage, x: int, base: int, rng: np.random.Generator) -> None:
+    side = min(stage.stuff.shape)
     sprite = TREES[rng.integers(len(TREES))]
     h = max(6, int(side * rng.uniform(0.14, 0.3)))
     w = max(4, int(h * proportions(sprite) * rng.uniform(0.85, 1.3)))
-    leaf = tint(rng, _LEAVES[rng.integers(len(_LEAVES))])
     palette = np.zeros((4, PARTS), np.float32)
-    for part, colour in ((MAIN, leaf), (DARK, leaf * 0.75), (LIGHT, leaf * 1.15), (TYRE, (96, 74, 58))):
-        palette[:3, part] = np.clip(np.rint(colour * stage.light * 0.9 + stage.haze * 0.1), 0, 255)
-        palette[3, part] = 255
-    picture = render(sprite, palette, h, w, bool(rng.integers(2)))
-    rows, cols, solid = stamp(stage.image, picture, base - h, x - w // 2)
+    palette[:3, (MAIN, DARK, LIGHT)] = np.outer(_tint(rng, _LEAVES) * stage.light, (0.9, 0.68, 1.04))
+    palette[:3, TYRE] = (96, 74, 58)  # the trunk
+    palette[3, 1:] = 255
+    palette = np.rint(np.clip(palette, 0, 255))
+    rows, cols, solid = stamp(stage.image, render(sprite, palette, h, w), base - h, x - w // 2)
     stage.stuff[rows, cols][solid] = TREE
 
 
-def _bands(stage: Stage, rng: np.random.Generator) -> None:
+def _ground(stage: Stage, rng: np.random.Generator) -> None:
     _, height, width = stage.image.shape
-    foot, depth = stage.foot, height - stage.foot
+    banks = _banks(height, width)
+    depth = height - stage.foot
     layout = _LAYOUTS[rng.integers(len(_LAYOUTS))]
+    kinds = [kind for kind, _ in layout]
+    lines = _edges(stage, layout, banks.curves, rng)
+    yy = (np.arange(height, dtype=np.float32) + 0.5)[:, None]
+    for k, kind in enumerate(kinds):
+        line, end = lines[k], lines[k + 1]
+        rows = slice(max(int(line.min()) - 1, 0), min(int(end.max()) + 2, height))
+        inside = yy[rows] - line  # pixels below the band's far edge
+        tone = _cut(banks.texture[kind], rng, len(inside), width).copy()
+        if kind == PAVEMENT:
+            tone += _slabs(yy[rows], stage, width)
+        if ROAD in (kind, kinds[k - 1] if k else None):  # the kerb
+            tone += 24 * unit(1 + 0.02 * (line.mean() - stage.foot) - inside)
+        if kind == ROAD:  # the dashes along its middle
+            dash = (np.arange(width) * 14 // width + rng.integers(2)) % 2
+            off = np.abs(yy[rows] - (0.45 * line + 0.55 * end))
+            tone += unit(1 + 0.008 * depth - off) * (84 * dash).astype(np.float32)
+        window = stage.image[:, rows]
+        picture = _planes(_tint(rng, _GROUND[kind]) * stage.light) + tone
+        picture -= window
+        picture *= unit(inside + 0.5)
+        window += picture
+        stage.stuff[rows][inside >= 0] = kind
+    fade = 0.22 * (1 - np.linspace(0, 1, depth, dtype=np.float32)[:, None]) ** 2
+    ground = stage.image[:, stage.foot :]
+    ground += (_planes(stage.haze) - ground) * fade
+
+
+def _edges(stage: Stage, layout: tuple, curves: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """The far edge of each band, in rows at each column (W,), and last the foot of the picture."""
+    height, width = stage.stuff.shape
+    depth = height - stage.foot
     shares = np.array([share for _, share in layout]) * rng.uniform(0.8, 1.2, len(layout))
-    edges = foot + depth * np.concatenate([[0], np.cumsum(shares / shares.sum())])
-    tilt = rng.normal(0, 0.02) * depth
-    curves = _noise(height, width)[2]
-    across = np.linspace(-1, 1, width)
-    yy = np.arange(height)[:, None] + 0.5
-    lines, before = [], None
-    for edge, (kind, _) in zip(edges, layout):
-        soft = kind in (GRASS, WATER) or before in (GRASS, WATER)
-        x = rng.integers(0, width + 64)
-        wave = curves[rng.integers(64), x : x + width] * depth * (0.035 if soft else 0.008)
-        line = edge + tilt * across + wave
-        lines.append(np.maximum(line, lines[-1] + 1) if lines else line)
-        before = kind
-    near = (np.arange(height) - foot) / depth  # 0 at the far end, 1 at the viewer
-    for k, (kind, _) in enumerate(layout):
-        line = lines[k]
-        y0 = max(0, int(line.min()))
-        below = yy[y0:] >= line
-        colours = _GROUND[kind]
-        colour = tint(rng, colours[rng.integers(len(colours))]) * stage.light
-        texture = cut_noise(rng, height, width, height - y0)[:1] * _GRAIN[kind] + colour[:, None, None]
-        np.copyto(stage.image[:, y0:], texture, where=below, casting="unsafe")
-        stage.stuff[y0:][below] = kind
-        if kind == ROAD or (k and layout[k - 1][0] == ROAD):  # kerb
-            thick = 1 + 0.02 * depth * near[y0]
-            kerb = below & (yy[y0:] < line + thick)
-            stage.image[:, y0:][:, kerb] += 26
-        if kind == ROAD:
-            end = lines[k + 1] if k + 1 < len(lines) else np.full(width, height)
-            middle = 0.45 * line + 0.55 * end
-            thick = 0.5 + 0.008 * depth
-            m0, m1 = int(middle.min() - thick), int(middle.max() + thick) + 2
-            dash = ((np.arange(width) + rng.integers(0, 64)) // max(3, width // 14)) % 2 == 0
-            mark = (np.abs(yy[m0:m1] - middle) <= thick) & dash & below[m0 - y0 : m1 - y0]
-            stage.image[:, m0:m1][:, mark] += 84
-    haze = (0.22 * (1 - np.clip(near[foot:], 0, 1)) ** 2).astype(np.float32)[:, None]
-    ground = stage.image[:, foot:]
-    ground += (stage.haze[:, None, None].astype(np.float32) - ground) * haze
+    starts = stage.foot + depth * np.cumsum(shares / shares.sum())
+    tilt = rng.normal(0, 0.02) * depth * np.linspace(-1, 1, width)
+    natural = [kind in (GRASS, WATER) for kind, _ in layout]
+    lines: list[np.ndarray] = []
+    for k in range(len(layout)):
+        start = starts[k - 1] if k else stage.foot
+        wild = natural[k] or (k > 0 and natural[k - 1])
+        wave = _cut(curves, rng, 1, width)[0] * (depth * (0.03 if wild else 0.006))
+        line = start + tilt + wave
+        lines.append((np.maximum(line, lines[-1] + 1) if lines else line).astype(np.float32))
+    return [*lines, np.full(width, height + 1, np.float32)]
+
+
+def _slabs(yy: np.ndarray, stage: Stage, width: int) -> np.ndarray:
+    """Paving in perspective: a faint chequer that closes up towards the horizon."""
+    far = 1 / (0.25 + np.maximum(yy - stage.foot, 0) / (stage.stuff.shape[0] - stage.foot))  # (rows, 1)
+    across = (np.arange(width, dtype=np.float32) - width / 2) / min(stage.stuff.shape)
+    row, column = (far * 6).astype(np.int32), (across * (far * 5) + 64).astype(np.int32)
+    return (((row + column) & 1) - np.float32(0.5)) * (7 * unit(1.6 - 0.5 * far))

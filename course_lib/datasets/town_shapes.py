@@ -1,8 +1,7 @@
-"""The sprites of Town: each class as a few silhouettes with inner parts, painted once and resampled to any size.
+"""How Town draws a shape: paint part numbers on a fine grid once, colour them, average them down to any size.
 
-A sprite is a small picture of *part numbers* (body, glass, tyre, skin, …), not of colours. It is painted on a
-fine grid, coloured by a palette when it is used, and averaged down to the size that the scene asks for, so one
-painting serves every size, colour, light and distance.
+A sprite is a small picture of *part numbers* (body, glass, tyre, skin, …), not of colours. Its palette comes when
+it is used, so one painting serves every size, colour, light and distance.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ import numpy as np
 MAIN, DARK, LIGHT, GLASS, TYRE, ACCENT, SKIN, HAIR, WHITE, LAMP = range(1, 11)
 PARTS = 11
 
-_LEVELS = (48, 96, 192, 384, 768, 1536)  # rows of the fine grids
-_WEIGHT = 64  # resampling weights are whole numbers out of 64: float32 sums are then exact on every machine
+_LEVELS = (32, 48, 64, 96, 128, 192, 256, 384, 768, 1536)  # rows of the fine grids
+_WEIGHT = 64  # weights are whole numbers out of 64: float32 sums are then exact, the same on every machine
 
 
 class Canvas:
-    """A grid of part numbers to paint on; height is 1, width is `aspect`, the origin is the top left corner."""
+    """A grid of part numbers to paint on; its height is 1, its width `aspect`, its origin the top left corner."""
 
     def __init__(self, rows: int, aspect: float) -> None:
         self.index = np.zeros((rows, max(1, round(rows * aspect))), np.uint8)
@@ -51,9 +50,7 @@ class Canvas:
         inside = np.zeros(self.index.shape, bool)
         for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1]):
             if y0 != y1:
-                inside ^= ((self.y < y0) != (self.y < y1)) & (
-                    self.x < x0 + (self.y - y0) * (x1 - x0) / (y1 - y0)
-                )
+                inside ^= ((self.y < y0) != (self.y < y1)) & (self.x < x0 + (self.y - y0) * (x1 - x0) / (y1 - y0))
         self.index[inside] = part
 
 
@@ -67,13 +64,14 @@ class Sprite:
 
 
 @functools.cache
-def _painting(sprite: Sprite, rows: int) -> np.ndarray:
+def _painting(sprite: Sprite, rows: int) -> tuple[np.ndarray, int]:
+    """Which part covers each cell, as (PARTS, cells) float32 of 0 and 1, and how many rows the cells form."""
     canvas = Canvas(rows, sprite.aspect)
     sprite.paint(canvas)
-    index = canvas.index
-    filled = index > 0  # crop to what is painted: the box of a sprite is then tight
+    filled = canvas.index > 0  # crop to what is painted: the box of a sprite is then tight
     ys, xs = np.flatnonzero(filled.any(1)), np.flatnonzero(filled.any(0))
-    return np.ascontiguousarray(index[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1])
+    index = canvas.index[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+    return (np.arange(PARTS)[:, None] == index.ravel()).astype(np.float32), len(index)
 
 
 @functools.cache
@@ -84,289 +82,43 @@ def averaging(source: int, target: int) -> np.ndarray:
     return np.diff(np.rint(covered * _WEIGHT), axis=1).astype(np.float32)
 
 
+@functools.cache
 def proportions(sprite: Sprite) -> float:
     """Width divided by height of the painted part of a sprite."""
-    rows, cols = _painting(sprite, _LEVELS[1]).shape
-    return cols / rows
+    parts, rows = _painting(sprite, 96)
+    return parts.shape[1] / rows**2
 
 
-def render(sprite: Sprite, palette: np.ndarray, height: int, width: int, flip: bool) -> np.ndarray:
+def render(sprite: Sprite, palette: np.ndarray, height: int, width: int, flip: bool = False) -> np.ndarray:
     """Colour a sprite and average it to a size.
 
     `palette` is (4, PARTS) float32 of whole numbers 0..255: red, green, blue and opacity of each part (column 0
     is zero). Returns (4, height, width) float32: colour times opacity in 0..255, and opacity in 0..1.
     """
-    rows = next((rows for rows in _LEVELS if rows >= 2 * height), _LEVELS[-1])
-    index = _painting(sprite, rows)
-    down = averaging(index.shape[0], height)
-    across = averaging(index.shape[1], width)
-    if flip:
-        index = index[:, ::-1]
-    out = down @ np.take(palette, index, axis=1) @ across.T
-    out *= np.float32(1 / _WEIGHT**2)
-    out[3] *= np.float32(1 / 255)
-    return out
+    parts, rows = _painting(sprite, next((r for r in _LEVELS if r >= 1.5 * height), _LEVELS[-1]))
+    coloured = (palette @ parts).reshape(4, rows, -1)
+    picture = averaging(rows, height) @ coloured @ averaging(coloured.shape[2], width).T
+    picture *= np.float32(1 / _WEIGHT**2)
+    picture[3] *= np.float32(1 / 255)
+    return picture[:, :, ::-1] if flip else picture
 
 
-def _person(stride: float, bag: bool = False, skirt: bool = False) -> Callable[[Canvas], None]:
-    def paint(c: Canvas) -> None:
-        x = 0.23
-        c.limb(DARK, x + 0.07, 0.25, x + 0.10 + stride, 0.52, 0.075)  # far arm
-        if skirt:
-            c.limb(SKIN, x - 0.04, 0.7, x - 0.05 - stride / 2, 0.95, 0.075)
-            c.limb(SKIN, x + 0.04, 0.7, x + 0.05 + stride / 2, 0.95, 0.075)
-            c.poly(ACCENT, (x - 0.09, 0.48), (x + 0.09, 0.48), (x + 0.16, 0.76), (x - 0.16, 0.76))
-        else:
-            c.limb(ACCENT, x - 0.035, 0.52, x - 0.045 - stride, 0.92, 0.115)
-            c.limb(ACCENT, x + 0.035, 0.52, x + 0.045 + stride, 0.92, 0.115)
-        c.limb(TYRE, x - 0.05 - stride, 0.965, x - stride, 0.965, 0.07)
-        c.limb(TYRE, x + 0.04 + stride, 0.965, x + 0.09 + stride, 0.965, 0.07)
-        c.box(MAIN, x - 0.125, 0.2, x + 0.125, 0.56, 0.07)
-        c.limb(DARK, x - 0.1, 0.26, x - 0.12 - stride, 0.52, 0.075)  # near arm
-        c.ellipse(SKIN, x - 0.12 - stride, 0.54, 0.035)
-        if bag:
-            c.box(LIGHT, x - 0.21, 0.25, x - 0.09, 0.48, 0.04)
-        c.box(SKIN, x - 0.035, 0.15, x + 0.035, 0.22)
-        c.ellipse(HAIR, x - 0.012, 0.088, 0.1, 0.088)
-        c.ellipse(SKIN, x + 0.025, 0.108, 0.07, 0.075)
-
-    return paint
+def unit(values: np.ndarray) -> np.ndarray:
+    """Values limited to 0..1 (for small arrays several times as fast as np.clip)."""
+    return np.minimum(np.maximum(values, 0), 1)
 
 
-def _dog(sitting: bool, pointed: bool) -> Callable[[Canvas], None]:
-    def paint(c: Canvas) -> None:
-        if sitting:
-            c.limb(MAIN, 0.12, 0.88, 0.02, 0.7, 0.1)  # tail
-            c.ellipse(MAIN, 0.34, 0.72, 0.24, 0.26)
-            c.poly(MAIN, (0.28, 0.62), (0.5, 0.25), (0.7, 0.4), (0.66, 0.95), (0.5, 0.95))
-            c.limb(DARK, 0.6, 0.6, 0.62, 0.95, 0.11)
-            c.limb(DARK, 0.26, 0.94, 0.46, 0.94, 0.11)
-            head = (0.62, 0.24)
-        else:
-            c.limb(MAIN, 0.2, 0.42, 0.06, 0.1, 0.1)
-            for foot in (0.24, 0.84):
-                c.limb(DARK, foot + 0.08, 0.55, foot + 0.1, 0.94, 0.11)
-                c.limb(MAIN, foot, 0.55, foot - 0.02, 0.94, 0.12)
-            c.box(MAIN, 0.14, 0.32, 0.98, 0.68, 0.16)
-            c.ellipse(LIGHT, 0.56, 0.6, 0.28, 0.07)
-            head = (1.02, 0.24)
-        x, y = head
-        c.ellipse(MAIN, x, y, 0.18, 0.17)
-        c.limb(MAIN, x + 0.1, y + 0.04, x + 0.24, y + 0.07, 0.15)
-        c.ellipse(TYRE, x + 0.29, y + 0.03, 0.045)
-        c.ellipse(TYRE, x + 0.07, y - 0.03, 0.035)
-        if pointed:
-            c.poly(DARK, (x - 0.15, y - 0.06), (x - 0.08, y - 0.24), (x + 0.04, y - 0.12))
-        else:
-            c.ellipse(DARK, x - 0.1, y + 0.06, 0.07, 0.16)
-        c.limb(ACCENT, x - 0.14, y + 0.14, x + 0.02, y + 0.19, 0.06)  # collar
+def stamp(image: np.ndarray, picture: np.ndarray, top: int, left: int) -> tuple[slice, slice, np.ndarray]:
+    """Blend a rendered sprite (4, h, w) into an image (3, H, W), clipped to it.
 
-    return paint
-
-
-def _wheels(c: Canvas, radius: float, *at: float) -> None:
-    for x in at:
-        c.ellipse(TYRE, x, 1 - radius, radius)
-        c.ellipse(WHITE, x, 1 - radius, radius * 0.5)
-
-
-def _car(cabin: tuple[float, float, float, float], nose: float) -> Callable[[Canvas], None]:
-    """`cabin`: x of the cabin's foot behind, roof behind, roof in front, foot in front."""
-
-    def paint(c: Canvas) -> None:
-        a, b, d, e = cabin
-        c.poly(MAIN, (a, 0.46), (b, 0.06), (d, 0.06), (e, 0.46))
-        c.limb(MAIN, b, 0.07, d, 0.07, 0.12)
-        mid = (b + d) / 2
-        c.poly(GLASS, (a + 0.13, 0.43), (b + 0.06, 0.13), (mid - 0.03, 0.13), (mid - 0.03, 0.43))
-        c.poly(GLASS, (mid + 0.04, 0.43), (mid + 0.04, 0.13), (d - 0.04, 0.13), (e - 0.15, 0.43))
-        c.box(MAIN, 0.02, 0.4, 2.28, 0.8, 0.12)
-        c.poly(MAIN, (e - 0.1, 0.4), (2.2, nose), (2.28, 0.6), (0.2, 0.6))
-        c.box(DARK, 0.04, 0.67, 2.28, 0.83, 0.06)
-        c.box(LIGHT, 0.1, 0.46, 2.1, 0.51)
-        c.box(DARK, mid - 0.01, 0.46, mid + 0.025, 0.7)
-        c.ellipse(LAMP, 2.2, 0.56, 0.07, 0.08)
-        c.box(ACCENT, 0.02, 0.5, 0.1, 0.62, 0.02)
-        _wheels(c, 0.22, 0.48, 1.8)
-
-    return paint
-
-
-def _van(windows: int, camper: bool = False) -> Callable[[Canvas], None]:
-    def paint(c: Canvas) -> None:
-        c.box(MAIN, 0.02, 0.04, 1.4, 0.86, 0.08)
-        c.poly(MAIN, (1.2, 0.04), (1.36, 0.05), (1.6, 0.44), (1.73, 0.5), (1.75, 0.86), (1.1, 0.86))
-        c.poly(GLASS, (1.22, 0.14), (1.34, 0.14), (1.53, 0.44), (1.22, 0.44))
-        for i in range(windows):
-            x = 0.12 + i * 1.02 / windows
-            c.box(GLASS, x, 0.14, x + 1.02 / windows - 0.08, 0.42, 0.03)
-        if not windows:
-            c.box(DARK, 0.62, 0.12, 0.645, 0.78)
-            c.box(LIGHT, 0.1, 0.14, 1.1, 0.2)
-            c.ellipse(ACCENT, 0.36, 0.42, 0.15)
-        c.box(LIGHT if camper else DARK, 0.02, 0.52, 1.75, 0.6 if camper else 0.56)
-        c.box(DARK, 0.02, 0.74, 1.76, 0.87, 0.05)
-        c.box(DARK, 1.15, 0.14, 1.175, 0.74)
-        c.ellipse(LAMP, 1.69, 0.62, 0.06)
-        c.box(ACCENT, 0.02, 0.6, 0.07, 0.72)
-        _wheels(c, 0.16, 0.4, 1.4)
-
-    return paint
-
-
-def _bus(decks: int, stripe: bool) -> Callable[[Canvas], None]:
-    def paint(c: Canvas) -> None:
-        length, foot = (2.7, 0.9) if decks == 1 else (1.9, 0.93)
-        c.box(MAIN, 0.02, 0.03, length, foot, 0.07)
-        c.box(LIGHT, 0.04, 0.03, length - 0.02, 0.09, 0.03)
-        tops = ((0.17, 0.48),) if decks == 1 else ((0.13, 0.34), (0.5, 0.7))
-        for top, bottom in tops:
-            c.box(GLASS, 0.1, top, length - 0.04, bottom, 0.04)
-            for x in np.arange(0.1, length - 0.2, 0.36 if decks == 1 else 0.3):
-                c.box(MAIN, x - 0.02, top - 0.02, x + 0.03, bottom + 0.02)
-        c.box(DARK, length - 0.5, tops[-1][0], length - 0.46, foot)
-        c.box(GLASS, length - 0.4, tops[-1][0], length - 0.24, foot - 0.06, 0.02)
-        if stripe:
-            c.box(ACCENT, 0.02, tops[-1][1] + 0.07, length - 0.52, tops[-1][1] + 0.14)
-        c.box(DARK, 0.02, foot - 0.09, length, foot, 0.04)
-        c.ellipse(LAMP, length - 0.06, foot - 0.14, 0.05)
-        r = 0.14 if decks == 1 else 0.1
-        _wheels(c, r, 0.22 * length, 0.74 * length)
-
-    return paint
-
-
-def _kiosk(roof: str) -> Callable[[Canvas], None]:
-    def paint(c: Canvas) -> None:
-        c.box(DARK, 0.09, 0.2, 0.96, 1)
-        c.box(MAIN, 0.09, 0.2, 0.9, 1)
-        c.box(TYRE, 0.17, 0.36, 0.86, 0.62)  # the dark opening, its goods and its counter
-        for i, part in enumerate((LAMP, ACCENT, WHITE, LIGHT, ACCENT)):
-            c.box(part, 0.21 + i * 0.125, 0.5 + 0.03 * (i % 2), 0.3 + i * 0.125, 0.62)
-        c.box(LIGHT, 0.12, 0.62, 0.93, 0.68)
-        c.box(DARK, 0.2, 0.76, 0.5, 0.94)
-        c.box(DARK, 0.56, 0.76, 0.82, 0.94)
-        if roof == "awning":
-            c.box(DARK, 0.05, 0.06, 1, 0.2, 0.03)
-            for i in range(7):
-                x = 0.02 + i * 0.143
-                part = ACCENT if i % 2 else WHITE
-                c.box(part, x, 0.16, x + 0.15, 0.32)
-                c.ellipse(part, x + 0.0735, 0.32, 0.0735, 0.05)
-        elif roof == "gable":
-            c.poly(ACCENT, (0.0, 0.28), (0.52, 0.0), (1.04, 0.28))
-            c.box(WHITE, 0.14, 0.28, 0.86, 0.34)
-        else:
-            c.box(ACCENT, 0.0, 0.1, 1.04, 0.3, 0.05)
-            c.box(WHITE, 0.14, 0.15, 0.9, 0.24)
-
-    return paint
-
-
-def _sign(plate: str) -> Callable[[Canvas], None]:
-    def paint(c: Canvas) -> None:
-        c.box(TYRE, 0.145, 0.2, 0.215, 1)
-        c.box(TYRE, 0.1, 0.96, 0.26, 1)
-        if plate == "round":
-            c.ellipse(MAIN, 0.18, 0.18, 0.18)
-            c.ellipse(WHITE, 0.18, 0.18, 0.115)
-            c.box(MAIN, 0.1, 0.155, 0.26, 0.205)
-        elif plate == "triangle":
-            c.poly(MAIN, (0.0, 0.35), (0.18, 0.0), (0.36, 0.35))
-            c.poly(WHITE, (0.08, 0.3), (0.18, 0.1), (0.28, 0.3))
-            c.box(TYRE, 0.165, 0.17, 0.195, 0.27)
-        elif plate == "square":
-            c.box(MAIN, 0.02, 0.0, 0.34, 0.32, 0.03)
-            c.box(WHITE, 0.08, 0.06, 0.28, 0.26, 0.02)
-            c.limb(MAIN, 0.12, 0.2, 0.24, 0.12, 0.05)
-        else:
-            c.poly(MAIN, (0.18, 0.0), (0.36, 0.18), (0.18, 0.36), (0.0, 0.18))
-            c.poly(WHITE, (0.18, 0.07), (0.29, 0.18), (0.18, 0.29), (0.07, 0.18))
-            c.poly(ACCENT, (0.18, 0.11), (0.25, 0.18), (0.18, 0.25), (0.11, 0.18))
-
-    return paint
-
-
-def _bird(lift: float) -> Callable[[Canvas], None]:
-    """`lift`: how far the wing tips are above (positive) or below the body."""
-
-    def paint(c: Canvas) -> None:
-        y = 0.55 if lift > 0 else 0.4
-        c.poly(
-            MAIN, (0.74, y - 0.1), (0.42, y - lift * 0.7), (0.02, y - lift), (0.5, y + 0.02), (0.8, y + 0.16)
-        )
-        c.poly(
-            DARK, (0.86, y - 0.1), (1.2, y - lift * 0.7), (1.66, y - lift), (1.12, y + 0.02), (0.8, y + 0.16)
-        )
-        c.ellipse(LIGHT, 0.84, y + 0.1, 0.24, 0.17)
-        c.poly(DARK, (0.68, y), (0.3, y + 0.28), (0.46, y + 0.36), (0.78, y + 0.2))
-        c.ellipse(MAIN, 1.04, y, 0.14, 0.13)
-        c.poly(LAMP, (1.14, y - 0.06), (1.34, y + 0.04), (1.14, y + 0.08))
-
-    return paint
-
-
-def _tree(crowns: tuple[tuple[float, float, float], ...]) -> Callable[[Canvas], None]:
-    def paint(c: Canvas) -> None:
-        c.limb(TYRE, 0.4, 0.6, 0.4, 1.0, 0.09)
-        for part, dx, dy, grow in (
-            (DARK, 0.02, 0.03, 1.0),
-            (MAIN, -0.02, -0.02, 0.85),
-            (LIGHT, -0.05, -0.05, 0.45),
-        ):
-            for x, y, r in crowns:
-                c.ellipse(part, x + dx, y + dy, r * grow)
-
-    return paint
-
-
-SPRITES: dict[str, tuple[Sprite, ...]] = {
-    "person": (
-        Sprite(_person(0.0), 0.5, 1.0),
-        Sprite(_person(0.09), 0.5, 1.02),
-        Sprite(_person(0.05, bag=True), 0.5, 0.98),
-        Sprite(_person(0.03, skirt=True), 0.5, 0.95),
-    ),
-    "car": (
-        Sprite(_car((0.2, 0.5, 1.2, 1.7), 0.46), 2.3, 0.84),
-        Sprite(_car((0.42, 0.78, 1.34, 1.78), 0.44), 2.3, 0.78),
-        Sprite(_car((0.06, 0.14, 1.2, 1.62), 0.44), 2.3, 0.86),
-    ),
-    "sign": (
-        Sprite(_sign("round"), 0.36, 1.45),
-        Sprite(_sign("triangle"), 0.36, 1.4),
-        Sprite(_sign("square"), 0.36, 1.4),
-        Sprite(_sign("diamond"), 0.36, 1.5),
-    ),
-    "bird": (
-        Sprite(_bird(0.5), 1.7, 1.0),
-        Sprite(_bird(-0.4), 1.7, 0.9),
-        Sprite(_bird(0.2), 1.7, 0.75),
-    ),
-    "dog": (
-        Sprite(_dog(False, False), 1.36, 0.52),
-        Sprite(_dog(False, True), 1.36, 0.55),
-        Sprite(_dog(True, True), 1.0, 0.6),
-    ),
-    "van": (
-        Sprite(_van(0), 1.78, 1.15),
-        Sprite(_van(3), 1.78, 1.15),
-        Sprite(_van(2, camper=True), 1.78, 1.2),
-    ),
-    "kiosk": (
-        Sprite(_kiosk("awning"), 1.05, 1.55),
-        Sprite(_kiosk("gable"), 1.05, 1.6),
-        Sprite(_kiosk("flat"), 1.05, 1.5),
-    ),
-    "bus": (
-        Sprite(_bus(1, True), 2.72, 1.45),
-        Sprite(_bus(1, False), 2.72, 1.45),
-        Sprite(_bus(2, True), 1.92, 1.9),
-    ),
-}
-
-TREES = (
-    Sprite(_tree(((0.4, 0.26, 0.24), (0.2, 0.42, 0.19), (0.6, 0.42, 0.19), (0.4, 0.5, 0.2))), 0.82, 2.6),
-    Sprite(_tree(((0.4, 0.2, 0.17), (0.4, 0.4, 0.22), (0.4, 0.58, 0.25))), 0.82, 3.0),
-    Sprite(_tree(((0.28, 0.3, 0.24), (0.54, 0.36, 0.25))), 0.82, 2.2),
-)
+    Returns the window that it touched (a slice of rows, a slice of columns) and where it is solid in that window.
+    """
+    y0, x0 = max(top, 0), max(left, 0)
+    picture = picture[:, y0 - top :, x0 - left :]
+    rows = slice(y0, min(y0 + picture.shape[1], image.shape[1]))
+    cols = slice(x0, min(x0 + picture.shape[2], image.shape[2]))
+    window = image[:, rows, cols]
+    picture = picture[:, : window.shape[1], : window.shape[2]]
+    window *= 1 - picture[3]
+    window += picture[:3]
+    return rows, cols, picture[3] >= 0.5

@@ -83,16 +83,12 @@ def _already_made(out: Path, settings: dict[str, Any]) -> bool:
     )
 
 
-def _build(
-    build: Path, counts: dict[str, int], config: TownConfig, seed: int, workers: int, progress: bool
-) -> None:
+def _build(build: Path, counts: dict[str, int], config: TownConfig, seed: int, workers: int, progress: bool) -> None:
     (build / "images").mkdir()
     for split in SPLITS:
         (build / "annotations" / f"panoptic_{split}").mkdir(parents=True)
     chunks = [
-        (split, range(i, min(i + _CHUNK, count)))
-        for split, count in counts.items()
-        for i in range(0, count, _CHUNK)
+        (split, range(i, min(i + _CHUNK, count))) for split, count in counts.items() for i in range(0, count, _CHUNK)
     ]
     draw = partial(_draw_chunk, build, config, seed)
     records: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
