@@ -87,6 +87,8 @@ class CocoDetection(Dataset):
         max_size: int | None = None,
         cache_bytes: int = 2 * 1024**3,
     ) -> None:
+        if max_size is not None and max_size < 1:
+            raise ValueError(f"max_size is {max_size}, expected at least 1 pixel, or None")
         self.images, self.annotations = Path(images), Path(annotations)
         data = read_json(self.annotations)
         raise_problems(check_records(data, self.annotations))
@@ -106,7 +108,7 @@ class CocoDetection(Dataset):
         self.coco = _index(data)
         self._arrange()
         self._cache: dict[int, torch.Tensor] = {}
-        self._cache_left = cache_bytes
+        self._cache_left = self.cache_bytes = cache_bytes
         self._rles: dict[int, dict] = {}
 
     def __len__(self) -> int:
@@ -131,7 +133,7 @@ class CocoDetection(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the decoded images behind when the data set is sent to a spawned worker."""
-        return self.__dict__ | {"_cache": {}}
+        return self.__dict__ | {"_cache": {}, "_cache_left": self.cache_bytes}
 
     def image_path(self, i: int) -> Path:
         """File of image `i`."""
@@ -171,7 +173,8 @@ class CocoDetection(Dataset):
         high = np.clip(xywh[:, :2] + xywh[:, 2:], 0, limit)
         self._json_boxes = np.concatenate([low, high], axis=1).astype(np.float32)
         self._boxes = torch.from_numpy(np.concatenate([low * scale, high * scale], axis=1).astype(np.float32))
-        self._labels = torch.tensor([self.label_map.labels[a["category_id"]] for a in order], dtype=torch.int64)
+        labels = self.label_map.labels
+        self._labels = torch.tensor([labels[a["category_id"]] for a in order], dtype=torch.int64)
         self._iscrowd = torch.tensor([bool(a["iscrowd"]) for a in order], dtype=torch.bool)
         area = np.array([a["area"] for a in order], dtype=np.float64) * scale.prod(1)
         self._area = torch.from_numpy(area.astype(np.float32))

@@ -75,7 +75,7 @@ def rle_totals(counts: Sequence[str]) -> np.ndarray:
     """
     if not counts:
         return np.zeros(0, dtype=np.int64)
-    encoded = [c.encode("ascii", "replace") or b"\0" for c in counts]  # \0 is no digit
+    encoded = [c.encode("utf-8", "surrogatepass") or b"\0" for c in counts]  # \0 is no digit
     lengths = np.array([len(e) for e in encoded])
     digits = np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.int64) - 48
     owner = np.repeat(np.arange(len(encoded)), lengths)  # string of each digit
@@ -93,7 +93,7 @@ def rle_totals(counts: Sequence[str]) -> np.ndarray:
     values -= np.where(digits[stop] & 16, 1 << 5 * (place[stop] + 1), 0)  # bit 4 of the last digit is the sign
 
     # From the fourth on, a number is a difference to the one two before: two interleaved sums in each string.
-    index = np.arange(len(values)) - np.searchsorted(owner, owner)
+    index = np.arange(len(values)) - np.searchsorted(owner, np.arange(len(encoded)))[owner]
     series = owner * 3 + np.where(index == 0, 0, 1 + index % 2)
     order = np.argsort(series, kind="stable")
     sums, owner = values[order].cumsum(), owner[order]

@@ -84,20 +84,23 @@ def check_folder(folder: Path) -> Report:
     if not found:
         message = "has no instances_train.json or instances_val.json; expected a COCO data folder"
         report.problems.append(Problem(str(folder / "annotations"), "folder", "no annotations", message))
-    label_map, files = None, {}
+    splits = {}
     for annotations in found:
         split = annotations.stem.removeprefix("instances_")
-        images = images_folder(folder, split)
-        data = _check_instances(images, annotations, report)
+        data = _check_instances(images_folder(folder, split), annotations, report)
         if data:
-            label_map = label_map or LabelMap.from_categories(
-                list({category["id"]: category for category in data["categories"]}.values())
-            )
-            report.problems += check_labels(data, annotations, label_map)
-            files[split] = [images / image["file_name"] for image in data["images"]]
+            splits[split] = data
         panoptic = annotations.with_name(f"panoptic_{split}.json")
         if panoptic.is_file():
             _check_panoptic(panoptic, report)
+    if splits and not any(problem.record.startswith("category") for problem in report.problems):
+        label_map = LabelMap.from_categories(next(iter(splits.values()))["categories"])
+        for split, data in splits.items():
+            report.problems += check_labels(data, folder / "annotations" / f"instances_{split}.json", label_map)
+    files = {
+        split: [images_folder(folder, split) / image["file_name"] for image in data["images"]]
+        for split, data in splits.items()
+    }
     for one, other in combinations(files, 2):
         report.warnings += _leaks(files[one], files[other], f"{one} and {other}")
     return report
