@@ -289,7 +289,7 @@ def check_gpu() -> Finding:
     return Finding("GPU", "ok", "none; none is needed")
 
 
-REINSTALL = f'{PIP} install --upgrade --force-reinstall -e ".[lab]"'
+REINSTALL = f'{PIP} install -e ".[lab]" (with --force-reinstall if that changes nothing)'
 CHECKS: tuple[tuple[str, Callable[[], Finding | list[Finding]]], ...] = (
     ("Python", check_python),
     ("packages", check_packages),

@@ -10,12 +10,11 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import median
 
 from nbformat import NotebookNode
 
-from course_lib.lessons.normalise import cell_name, find_notebooks, images, output_text, read_notebook
+from course_lib.lessons.normalise import cell_name, find_notebooks, images, output_text, read_notebook, report
 
 CELLS, CODE_CELLS, WORDS, EXERCISES = (35, 55), (18, 25), (1500, 3000), (3, 4)  # least, most
 MEDIAN_LINES, MOST_LINES = 8, 30
@@ -186,14 +185,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; 1 when a notebook breaks a rule, else 0."""
     parser = argparse.ArgumentParser(prog="python -m course_lib.lessons.anatomy", description=__doc__)
     parser.add_argument("paths", nargs="*", default=["notebooks"], help="notebooks, or folders of them")
-    wrong = 0
-    for path in find_notebooks(parser.parse_args(argv).paths):
-        notebook = read_notebook(Path(path))
-        for rule in RULES:
-            for line in rule(notebook):
-                print(f"{path}: {rule.__name__}: {line}")
-                wrong += 1
-    return int(wrong > 0)
+    arguments = parser.parse_args(argv)
+    try:
+        notebooks = [(path, read_notebook(path)) for path in find_notebooks(arguments.paths)]
+    except ValueError as error:
+        return report([str(error)])  # it names the file
+    return report([f"{path}: {rule.__name__}: {line}" for path, nb in notebooks for rule in RULES for line in rule(nb)])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from course_lib.lessons.normalise import (
     normalise,
     normalise_file,
     read_notebook,
+    report,
     write_notebook,
 )
 
@@ -77,19 +78,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; 1 when a notebook fails or has a fault that only its author can put right, else 0."""
     parser = argparse.ArgumentParser(prog="python -m course_lib.lessons.execute", description=__doc__)
     parser.add_argument("paths", nargs="*", default=["notebooks"], help="notebooks, or folders of them")
+    arguments = parser.parse_args(argv)
+    try:
+        paths = find_notebooks(arguments.paths)
+    except ValueError as error:
+        return report([str(error)])  # it names the file
     wrong: list[str] = []
-    for path in find_notebooks(parser.parse_args(argv).paths):
+    for path in paths:
         print(f"{path} ", end="", flush=True)
         try:
             seconds = execute(path)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             print("failed")
             wrong.append(str(error))
             continue
         print(f"{seconds:.0f} s" + (f", more than a lesson's {LESSON_LIMIT} s" if seconds > LESSON_LIMIT else ""))
         wrong += [f"{path}: {line}" for line in normalise_file(path, check=True)]
-    print(*wrong, sep="\n", end="\n" if wrong else "")
-    return int(bool(wrong))
+    return report(wrong)
 
 
 if __name__ == "__main__":

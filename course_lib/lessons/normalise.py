@@ -266,12 +266,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("paths", nargs="*", default=["notebooks"], help="notebooks, or folders of them")
     parser.add_argument("--check", action="store_true", help="write nothing, report what is not normal")
     arguments = parser.parse_args(argv)
-    wrong = 0
-    for path in find_notebooks(arguments.paths):
-        for line in normalise_file(path, check=arguments.check):
-            print(f"{path}: {line}")
-            wrong += 1
-    return int(wrong > 0)
+    try:
+        paths = find_notebooks(arguments.paths)
+        wrong = [f"{path}: {line}" for path in paths for line in normalise_file(path, check=arguments.check)]
+    except ValueError as error:
+        wrong = [str(error)]  # it names the file
+    return report(wrong)
+
+
+def report(lines: Sequence[str]) -> int:
+    """Print what is wrong; a command's exit code, 1 when there is something."""
+    print(*lines, sep="\n", end="\n" if lines else "")
+    return int(bool(lines))
 
 
 if __name__ == "__main__":

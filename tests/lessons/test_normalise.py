@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from course_lib.lessons import anatomy, execute
 from course_lib.lessons import normalise as module
 from course_lib.lessons.normalise import (
     WIDGET_VIEW,
@@ -243,6 +245,18 @@ def test_what_is_no_notebook_is_refused_by_name(tmp_path: Path, text: str) -> No
     with pytest.raises(ValueError, match=r"00_tour\.ipynb"):
         normalise_file(path)
     assert path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("command", [module.main, anatomy.main, execute.main])
+def test_every_command_reports_a_file_that_is_no_notebook(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: Callable
+) -> None:
+    path = tmp_path / "00_tour.ipynb"
+    path.write_text("{}", encoding="utf-8")
+    assert command([str(path)]) == 1
+    assert f"{path}: not a notebook" in capsys.readouterr().out
+    assert command([str(tmp_path / "nowhere")]) == 1
+    assert "nowhere: expected a notebook" in capsys.readouterr().out
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
