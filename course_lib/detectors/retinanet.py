@@ -174,8 +174,9 @@ class RetinaNet(nn.Module):
             spec = self.anchor_spec
             strides = grid_strides(image_size, grids, mode=spec.stride_mode, strides=spec.strides)
             self._anchor_cache[key] = [
-                grid_anchors(cell_anchors(sizes, spec.ratios, order=spec.order, rounding=spec.rounding), grid, stride)
-                .to(device)
+                grid_anchors(
+                    cell_anchors(sizes, spec.ratios, order=spec.order, rounding=spec.rounding), grid, stride
+                ).to(device)
                 for sizes, grid, stride in zip(spec.sizes, grids, strides)
             ]
         return self._anchor_cache[key]
@@ -238,24 +239,28 @@ class RetinaNet(nn.Module):
 def check_targets(targets: list[dict] | None, num_images: int, num_classes: int) -> list[dict]:
     """The targets, or a ValueError that says which image and which box is wrong."""
     if targets is None or len(targets) != num_images:
-        raise ValueError(f"training needs one target per image: {num_images} images, targets {targets and len(targets)}")
+        raise ValueError(
+            f"training needs one target per image: {num_images} images, targets {targets and len(targets)}"
+        )
     for i, target in enumerate(targets):
         boxes, labels = target["boxes"], target["labels"]
         if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) != len(labels):
-            raise ValueError(f"image {i}: boxes {tuple(boxes.shape)}, labels {tuple(labels.shape)}: expected (N, 4), (N,)")
+            raise ValueError(
+                f"image {i}: boxes {tuple(boxes.shape)}, labels {tuple(labels.shape)}: expected (N, 4), (N,)"
+            )
         bad = ~(torch.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1))
         if bad.any():
             n = int(bad.nonzero()[0])
-            raise ValueError(f"image {i}, box {n}: {boxes[n].tolist()} is empty or not finite; expected x1 < x2, y1 < y2")
+            raise ValueError(
+                f"image {i}, box {n}: {boxes[n].tolist()} is empty or not finite; expected x1 < x2, y1 < y2"
+            )
         if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < num_classes):
             raise ValueError(f"image {i}: labels {labels.unique().tolist()}, expected 0 … {num_classes - 1}")
     return targets
 
 
 @torch.no_grad()
-def assign(
-    anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: MatchSpec
-) -> tuple[Tensor, Tensor]:
+def assign(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: MatchSpec) -> tuple[Tensor, Tensor]:
     """Label every anchor of a batch at once: objects are padded to the largest count and masked.
 
     Args:

@@ -57,7 +57,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     except SafetensorError as error:
         raise ValueError(f"{path}: {_what_it_is(path)} ({error}); expected a safetensors file of this course") from None
     if "course" not in metadata:
-        raise ValueError(f"{path}: a safetensors file without this course's header; expected one that `course train` wrote")
+        raise ValueError(
+            f"{path}: a safetensors file without this course's header; expected one that `course train` wrote"
+        )
     return tensors, json.loads(metadata["course"])
 
 

@@ -19,7 +19,20 @@ from course_lib.datasets.coco import CocoDetection
 from course_lib.ops.boxes import xyxy_to_xywh
 from course_lib.ops.masks import encode_masks
 
-SUMMARY = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
+SUMMARY = (
+    "AP",
+    "AP50",
+    "AP75",
+    "AP_small",
+    "AP_medium",
+    "AP_large",
+    "AR1",
+    "AR10",
+    "AR100",
+    "AR_small",
+    "AR_medium",
+    "AR_large",
+)
 
 
 @dataclass
@@ -52,12 +65,15 @@ class Metrics:
         width = max((len(n) for n in self.per_class), default=5)
         lines += [f"{'class':{width}}     AP   AP50  objects"]
         lines += [
-            f"{name:{width}}  {show(v['AP'])}  {show(v['AP50'])}  {v['objects']:7d}" for name, v in self.per_class.items()
+            f"{name:{width}}  {show(v['AP'])}  {show(v['AP50'])}  {v['objects']:7d}"
+            for name, v in self.per_class.items()
         ]
         return "\n".join(lines)
 
 
-def evaluate_results(truth: COCO, results: list[dict], *, iou_type: str = "bbox", image_ids: list[int] | None = None) -> Metrics:
+def evaluate_results(
+    truth: COCO, results: list[dict], *, iou_type: str = "bbox", image_ids: list[int] | None = None
+) -> Metrics:
     """Judge COCO results against COCO ground truth.
 
     Args:
@@ -148,8 +164,13 @@ def to_coco_results(outputs: Iterable[dict], image_ids: Iterable[int], category_
 
 @torch.inference_mode()
 def detect_dataset(
-    model: nn.Module, dataset: CocoDetection, *, indices: list[int] | None = None, batch_size: int = 16,
-    precision: str = "fp32", progress: bool = False,
+    model: nn.Module,
+    dataset: CocoDetection,
+    *,
+    indices: list[int] | None = None,
+    batch_size: int = 16,
+    precision: str = "fp32",
+    progress: bool = False,
 ) -> tuple[list[dict], list[dict], float]:
     """Run a detector over a data set.
 

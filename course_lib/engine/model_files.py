@@ -26,7 +26,9 @@ def load_model(path: Path) -> tuple[nn.Module, LabelMap, dict]:
     path = Path(path)
     if path.is_dir():
         if not (path / checkpoint.WEIGHTS).exists() and (path / checkpoint.CONFIG).exists():
-            raise FileNotFoundError(f"{path}: this run has not ended; go on with `course train … --out {path} --resume`")
+            raise FileNotFoundError(
+                f"{path}: this run has not ended; go on with `course train … --out {path} --resume`"
+            )
         path = path / checkpoint.WEIGHTS
     weights, header = checkpoint.load_tensors(path)
     label_map = LabelMap.from_dict(header["label_map"])

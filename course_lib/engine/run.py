@@ -109,7 +109,9 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, there in present.items() if there))
     if not present.get(name.split(":")[0], False):
-        raise ValueError(f"device {name!r} is not available here; there is {', '.join(k for k, v in present.items() if v)}")
+        raise ValueError(
+            f"device {name!r} is not available here; there is {', '.join(k for k, v in present.items() if v)}"
+        )
     return torch.device(name)
 
 

@@ -167,7 +167,7 @@ class Trainer:
         total = sum(losses.values())
         if not torch.isfinite(total):
             ids = [t["image_id"] for t in targets]
-            values = {name: float(value) for name, value in losses.items()}
+            values = {name: float(value.detach()) for name, value in losses.items()}
             raise ValueError(f"iteration {self.iteration}: the loss is not finite ({values}) on images {ids}")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -178,7 +178,9 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        decay = min(self.recipe.ema, (1 + self.iteration) / (10 + self.iteration))  # short at first: Adam's start is noise
+        decay = min(
+            self.recipe.ema, (1 + self.iteration) / (10 + self.iteration)
+        )  # short at first: Adam's start is noise
         state = self.model.state_dict()
         floats = [name for name, value in self.average.items() if value.is_floating_point()]
         torch._foreach_lerp_([self.average[n] for n in floats], [state[n] for n in floats], 1 - decay)
@@ -251,7 +253,7 @@ class Trainer:
         checkpoint.save_tensors(self.out / checkpoint.WEIGHTS, self.average, header)
 
     def _record(self, losses: dict[str, Tensor]) -> dict:
-        values = {name: round(float(value), 5) for name, value in losses.items()}
+        values = {name: round(float(value.detach()), 5) for name, value in losses.items()}
         rate = self.optimizer.param_groups[0]["lr"]
         return {"iteration": self.iteration, "minutes": round(self.seconds / 60, 4), "lr": rate, **values}
 

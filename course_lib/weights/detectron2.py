@@ -18,8 +18,14 @@ BACKBONE: list[Rule] = [
         rule
         for stage in range(1, 5)
         for rule in (
-            (rf"backbone\.bottom_up\.res{stage + 1}\.(\d+)\.conv(\d)\.weight", rf"backbone.layer{stage}.\1.conv\2.weight"),
-            (rf"backbone\.bottom_up\.res{stage + 1}\.(\d+)\.conv(\d)\.norm\.(.*)", rf"backbone.layer{stage}.\1.bn\2.\3"),
+            (
+                rf"backbone\.bottom_up\.res{stage + 1}\.(\d+)\.conv(\d)\.weight",
+                rf"backbone.layer{stage}.\1.conv\2.weight",
+            ),
+            (
+                rf"backbone\.bottom_up\.res{stage + 1}\.(\d+)\.conv(\d)\.norm\.(.*)",
+                rf"backbone.layer{stage}.\1.bn\2.\3",
+            ),
             (
                 rf"backbone\.bottom_up\.res{stage + 1}\.(\d+)\.shortcut\.weight",
                 rf"backbone.layer{stage}.\1.downsample.0.weight",

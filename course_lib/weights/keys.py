@@ -45,7 +45,11 @@ def load_renamed(model: nn.Module, state: Mapping[str, Tensor], rules: Iterable[
     own = model.state_dict()
     optional = {name for name, _ in model.named_buffers() if name not in renamed and "." not in name}
     missing = sorted(set(own) - set(renamed) - optional - {n for n in own if n.endswith("num_batches_tracked")})
-    shapes = [f"{k}: {tuple(v.shape)} for {tuple(own[k].shape)}" for k, v in renamed.items() if k in own and v.shape != own[k].shape]
+    shapes = [
+        f"{k}: {tuple(v.shape)} for {tuple(own[k].shape)}"
+        for k, v in renamed.items()
+        if k in own and v.shape != own[k].shape
+    ]
     unexpected = sorted(set(renamed) - set(own))
     for what, names in (("no value for", missing), ("no place for", unexpected), ("another shape for", shapes)):
         if names:
