@@ -188,7 +188,7 @@ def _warp(target: Target, y: Axis, x: Axis, size: tuple[int, int], *, clean: boo
         # v2 resizes masks with centres half a pixel off ("nearest"); this takes the pixel under each centre.
         taken = target["masks"].numpy().take(y.sources, axis=1).take(x.sources, axis=2)  # (N, y.new, x.new)
         masks[:, y.window, x.window] = torch.from_numpy(taken)
-        out |= {"masks": masks, "area": masks.sum((1, 2), dtype=torch.float32)}
+        out |= {"masks": masks, "area": masks.sum((1, 2)).float()}
         keep &= out["area"] > 0
     if clean and not keep.all():
         out = {k: v[keep] if isinstance(v, Tensor) else v for k, v in out.items()}
