@@ -130,6 +130,7 @@ def _segments(
     by_col = np.bincount((labels * width + np.arange(width)).ravel(), minlength=count * width)
     by_row, by_col = by_row.reshape(count, height), by_col.reshape(count, width)  # pixels of each label
     areas = by_row.sum(1)
+    boxes = np.stack([*_extent(by_col > 0), *_extent(by_row > 0)], 1)[:, [0, 2, 1, 3]].tolist()  # x, y, w, h
     ids = np.zeros(count, np.int32)  # void where nothing is written
     seen = [0] * len(CATEGORIES)
     segments = []
@@ -144,7 +145,6 @@ def _segments(
         red, green, blue = _COLOURS[category]
         ids[label] = (red + 37 * seen[category]) % 256 + 256 * green + 65536 * blue
         seen[category] += 1
-        y, x = np.flatnonzero(by_row[label]), np.flatnonzero(by_col[label])
         segments.append(
             {
                 "id": int(ids[label]),
@@ -152,8 +152,14 @@ def _segments(
                 "isthing": int(k >= 0),
                 "iscrowd": int(crowd),
                 "area": area,
-                "bbox": [int(x[0]), int(y[0]), int(x[-1] - x[0] + 1), int(y[-1] - y[0] + 1)],
+                "bbox": boxes[label],
                 "hidden": round(hidden, 4),
             }
         )
     return ids[labels], segments
+
+
+def _extent(present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row of `present` (N, L) has its first True, and the length from there to its last."""
+    first = present.argmax(1)
+    return first, present.shape[1] - present[:, ::-1].argmax(1) - first

@@ -239,7 +239,7 @@ def _ground(stage: Stage, rng: np.random.Generator) -> None:
         picture *= unit(inside + 0.5)
         window += picture
         stage.stuff[rows][inside >= 0] = kind
-    fade = 0.22 * (1 - np.linspace(0, 1, depth, dtype=np.float32)[:, None]) ** 2
+    fade = 0.22 * (np.arange(depth, 0, -1, dtype=np.float32)[:, None] / depth) ** 2
     ground = stage.image[:, stage.foot :]
     ground += (_planes(stage.haze) - ground) * fade
 
@@ -250,7 +250,7 @@ def _edges(stage: Stage, layout: tuple, curves: np.ndarray, rng: np.random.Gener
     depth = height - stage.foot
     shares = np.array([share for _, share in layout]) * rng.uniform(0.8, 1.2, len(layout))
     starts = stage.foot + depth * np.cumsum(shares / shares.sum())
-    tilt = rng.normal(0, 0.02) * depth * np.linspace(-1, 1, width)
+    tilt = rng.normal(0, 0.02) * depth * ((np.arange(width) - width / 2) * (2 / width))
     natural = [kind in (GRASS, WATER) for kind, _ in layout]
     lines: list[np.ndarray] = []
     for k in range(len(layout)):

@@ -97,7 +97,9 @@ def render(sprite: Sprite, palette: np.ndarray, height: int, width: int, flip: b
     """
     parts, rows = _painting(sprite, next((r for r in _LEVELS if r >= 1.5 * height), _LEVELS[-1]))
     coloured = (palette @ parts).reshape(4, rows, -1)
-    picture = averaging(rows, height) @ coloured @ averaging(coloured.shape[2], width).T
+    lower = averaging(rows, height) @ coloured  # (4, height, columns)
+    columns = coloured.shape[2]
+    picture = (lower.reshape(4 * height, columns) @ averaging(columns, width).T).reshape(4, height, width)
     picture *= np.float32(1 / _WEIGHT**2)
     picture[3] *= np.float32(1 / 255)
     return picture[:, :, ::-1] if flip else picture

@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -125,15 +126,18 @@ def _draw_chunk(
 def _write_scene(build: Path, split: str, index: int, scene: Scene) -> dict[str, Any]:
     """Write both pictures of a scene; returns its segments, those of things with their RLE."""
     name = f"{split}_{index:06d}.png"
-    Image.fromarray(scene.image).save(build / "images" / name, compress_level=1)
+    Image.fromarray(scene.image).save(
+        build / "images" / name, compress_level=1, compress_type=zlib.Z_HUFFMAN_ONLY
+    )  # noise does not repeat: entropy coding alone is as small and faster
     ids = scene.panoptic
     picture = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
     Image.fromarray(picture).save(build / "annotations" / f"panoptic_{split}" / name, compress_level=1)
     things = [s for s in scene.segments if s["isthing"]]
     masks = []
     if things:
-        stack = ids[:, :, None] == np.array([s["id"] for s in things], np.int32)
-        masks = [r["counts"].decode() for r in rle.encode(np.asfortranarray(stack, np.uint8))]
+        wanted = np.array([s["id"] for s in things], np.int32)
+        stack = np.equal(ids.T, wanted[:, None, None], order="C")  # (N, W, H)
+        masks = [r["counts"].decode() for r in rle.encode(stack.view(np.uint8).T)]  # column by column, as COCO
     return {"file_name": name, "segments": scene.segments, "masks": masks}
 
 
