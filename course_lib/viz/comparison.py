@@ -117,21 +117,22 @@ def _share_inside(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
 def _with_legend(picture: Image.Image, counts: dict[str, int]) -> Image.Image:
     font = load_font(text_size(picture))
     row, gap = round(1.6 * font.size), font.size
-    swatch = (2 * font.size, font.size)
-    places, x, y = [], gap // 2, 0
-    for outcome, count in counts.items():
-        text = f"{outcome} {count}"
-        width = round(swatch[0] + gap / 2 + font.getlength(text))
-        if x + width > picture.width and x > gap // 2:
-            x, y = gap // 2, y + row
-        places.append((x, y + picture.height + row // 2, outcome, text))
-        x += width + gap
-    sheet = Image.new("RGB", (picture.width, picture.height + y + row), PAPER)
+    swatch = (3 * font.size, font.size)
+    texts = {outcome: f"{outcome} {count}" for outcome, count in counts.items()}
+    widths = {outcome: round(gap + swatch[0] + gap / 2 + font.getlength(text)) for outcome, text in texts.items()}
+    limit = max(picture.width, *widths.values())
+    places, x, y = {}, 0, picture.height
+    for outcome, width in widths.items():
+        if x + width > limit:
+            x, y = 0, y + row
+        places[outcome] = (x + gap // 2, y + row // 2)
+        x += width
+    sheet = Image.new("RGB", (limit, y + row), PAPER)
     sheet.paste(picture)
     pen = ImageDraw.Draw(sheet)
-    for x, middle, outcome, text in places:
+    for outcome, (x, middle) in places.items():
         color, dash = OUTCOMES[outcome]
         top = middle - swatch[1] // 2
-        draw_frame(pen, (x, top, x + swatch[0], top + swatch[1]), color, 2 + bool(dash), dash)
-        pen.text((x + swatch[0] + gap // 2, middle), text, fill=INK, font=font, anchor="lm")
+        draw_frame(pen, (x, top, x + swatch[0], top + swatch[1]), color, 2, dash)
+        pen.text((x + swatch[0] + gap // 2, middle), texts[outcome], fill=INK, font=font, anchor="lm")
     return sheet

@@ -73,7 +73,7 @@ def precision_recall(curves: Mapping[str, tuple], *, title: str = "") -> Figure:
             color, label = class_color(k), name if len(recall) else f"{name} (none)"
             axes.plot(recall, precision, color=color, linestyle=DASHES[k % 4], label=label, path_effects=_rim(color))
         axes.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), title=title)
-        figure.legend(loc="outside right upper", ncols=columns)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", ncols=columns)
     return figure
 
 
@@ -81,7 +81,10 @@ def ap_per_class(per_class: Mapping[str, Mapping]) -> Figure:
     """Bars of AP for each class, best first, with AP50 as a diamond, the value and the number of objects.
 
     per_class: for each name "AP" and "AP50" in 0…1 or None (no objects), and "objects", a count.
+    Raises ValueError without classes.
     """
+    if not per_class:
+        raise ValueError("ap_per_class: found no classes, expected at least one")
     names = sorted(per_class, key=lambda name: -1 if per_class[name]["AP"] is None else per_class[name]["AP"])
     ap, ap50 = (np.array([per_class[n][key] for n in names], dtype=float) for key in ("AP", "AP50"))  # None is NaN
     at = np.arange(len(names))
@@ -94,7 +97,7 @@ def ap_per_class(per_class: Mapping[str, Mapping]) -> Figure:
         for row, text in enumerate([*texts, "AP"]):
             axes.text(1.04, row, text, transform=axes.get_yaxis_transform(), va="center")
         axes.set_yticks(at, [f"{name} ({per_class[name]['objects']})" for name in names])
-        axes.set(xlim=(0, 1), ylim=(-0.6, max(len(names), 1) - 0.4), xlabel="AP", ylabel="class (objects)")
+        axes.set(xlim=(0, 1), ylim=(-0.6, len(names) - 0.4), xlabel="AP", ylabel="class (objects)")
         axes.grid(visible=False, axis="y")
         figure.legend(loc="outside upper right", ncols=2)
     return figure
@@ -150,7 +153,7 @@ def image_grid(images: Sequence[Picture], titles: Sequence[str] | None = None, *
             axes.set_axis_off()
         for i, (axes, image, title) in enumerate(zip(grid.flat, images, titles)):
             shown = axes.imshow(maps[i], **limits) if i in maps else axes.imshow(to_picture(image))
-            axes.set_title(fill(title, max(8, int(10.5 * side))), fontsize=10)
+            axes.set_title(fill(title, max(8, int(9 * side))), fontsize=10)
             if i in maps:
                 scale = shown
         if maps:
@@ -166,10 +169,11 @@ def _series(records: Iterable[Mapping], x: str, key: str) -> tuple[np.ndarray, n
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
     """Mean over a window about each value, a fifteenth of the whole wide, narrower at the ends: it does not lag."""
-    window = np.ones(1 + 2 * (len(values) // 30))
-    half = len(window) // 2
-    mean = np.convolve(values, window) / np.convolve(np.ones(len(values)), window)
-    return mean[half : half + len(values)]
+    half = len(values) // 30
+    sums = np.concatenate(([0], values.cumsum()))
+    start = (np.arange(len(values)) - half).clip(min=0)
+    end = (np.arange(len(values)) + half + 1).clip(max=len(values))
+    return (sums[end] - sums[start]) / (end - start)
 
 
 def _rim(color: str) -> list:
