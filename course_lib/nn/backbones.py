@@ -159,6 +159,9 @@ class ResNet(nn.Module):
         return features
 
 
+VGG_LEVELS = {"c2": 15, "c3": 22, "c4": 29, "c5": 30}  # index of the layer in torchvision's `features`
+
+
 class VGG16(nn.Module):
     """VGG-16's convolutions (torchvision's class and parameter names) as a backbone with levels.
 
@@ -168,11 +171,9 @@ class VGG16(nn.Module):
     Source: Simonyan & Zisserman, Very Deep Convolutional Networks, 2015, configuration D.
     """
 
-    LAST_LAYER = {"c2": 15, "c3": 22, "c4": 29, "c5": 30}  # index in torchvision's `features`, after the ReLU
-
     def __init__(self, *, levels: tuple[str, ...] = ("c3", "c4", "c5")):
         super().__init__()
-        if unknown := set(levels) - set(self.LAST_LAYER):
+        if unknown := set(levels) - set(VGG_LEVELS):
             raise ValueError(f"unknown levels {sorted(unknown)}: expected some of c2, c3, c4, c5")
         self.features = vgg16(weights=None).features
         self.levels = tuple(levels)
@@ -180,7 +181,7 @@ class VGG16(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Feature maps of the wanted levels for normalised images (B, 3, H, W)."""
-        level_at = {self.LAST_LAYER[level]: level for level in self.levels}
+        level_at = {VGG_LEVELS[level]: level for level in self.levels}
         x, features = images, {}
         for i, layer in enumerate(self.features):
             x = layer(x)

@@ -1,5 +1,7 @@
 """Normalisation layers, and how a frozen one becomes part of the convolution before it."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -90,7 +92,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     module.eval()
     for parent in module.modules():
         children = list(parent.named_children())
-        for (conv_name, conv), (norm_name, norm) in zip(children, children[1:]):
+        for (conv_name, conv), (norm_name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d):
                 scale, shift = scale_and_shift(norm)
                 bias = torch.zeros_like(shift) if conv.bias is None else conv.bias

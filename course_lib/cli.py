@@ -1,0 +1,335 @@
+"""The `course` command. Each verb reads its arguments and calls one function."""
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# Nothing heavy is imported here: `course --help` answers at once. Each verb imports what it needs.
+
+EPILOG = "Start with `course doctor`, then `course tour`. Every verb has --help."
+app = typer.Typer(
+    help="Object detection, from focal loss to panoptic segmentation, on a laptop without a GPU.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Make, look at and check data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class Split(StrEnum):
+    """The two parts of a data folder."""
+
+    train = "train"
+    val = "val"
+
+
+class Judge(StrEnum):
+    """What overlap is measured on."""
+
+    bbox = "bbox"
+    segm = "segm"
+
+
+Data = Annotated[
+    Path | None, typer.Option("--data", help="A data folder: images/ and annotations/instances_SPLIT.json.")
+]
+Images = Annotated[Path | None, typer.Option("--images", help="With --annotations: a plain folder of images.")]
+Annotations = Annotated[Path | None, typer.Option("--annotations", help="With --images: a COCO JSON of any name.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 where the processor has it), fp32 or bf16.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; by default all.")]
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Is this machine ready? Says what to do about each fault."""
+    from course_lib.doctor import exit_code, findings_as_json, format_findings, run_doctor
+
+    findings = run_doctor()
+    print(findings_as_json(findings) if as_json else format_findings(findings))
+    raise typer.Exit(exit_code(findings))
+
+
+@data_app.command("make")
+def data_make(
+    out: Annotated[Path, typer.Argument(help="The folder to make; an existing other one is never overwritten.")],
+    images: Annotated[int, typer.Option(min=1, help="Training images.")] = 4000,
+    val: Annotated[int | None, typer.Option(min=1, help="Validation images; by default an eighth as many.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another town.")] = 0,
+    size: Annotated[str, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = "128",
+    objects: Annotated[float | None, typer.Option(help="Mean number of things in a scene.")] = None,
+    scale: Annotated[
+        tuple[float, float] | None, typer.Option(help="A person's height, far and near, as shares of the side.")
+    ] = None,
+    crowding: Annotated[float | None, typer.Option(help="Chance that a thing overlaps another.")] = None,
+    rarity: Annotated[
+        float | None, typer.Option(help="How steep the long tail of classes is; 0 makes all equal.")
+    ] = None,
+    noise: Annotated[float | None, typer.Option(help="Sensor noise in grey levels.")] = None,
+    crowds: Annotated[float | None, typer.Option(help="Chance of a crowd in the distance.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the pictures do not depend on it.")] = 2,
+) -> None:
+    """Make a Town: procedural street scenes with boxes, masks and panoptic maps."""
+    from course_lib.datasets.town import TownConfig
+    from course_lib.datasets.town_writer import make_town
+
+    dials = {
+        "objects": objects,
+        "scale": scale,
+        "crowding": crowding,
+        "rarity": rarity,
+        "noise": noise,
+        "crowds": crowds,
+    }
+    config = TownConfig(size=_size(size), **{k: v for k, v in dials.items() if v is not None})
+    val = max(1, images // 8) if val is None else val
+    make_town(out, train=images, val=val, config=config, seed=seed, workers=workers)
+    print(f"{out}: {images} training and {val} validation images. Look at them: course data show {out}")
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    try:
+        sides = [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2):
+        raise ValueError(f"--size {text}: expected a number of pixels, or HEIGHTxWIDTH such as 96x160")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+@data_app.command("show")
+def data_show(
+    folder: Annotated[Path, typer.Argument(help="A data folder.")],
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("data.png"),
+    split: Split = Split.train,
+    count: Annotated[int, typer.Option(min=1, max=100, help="How many images.")] = 12,
+    first: Annotated[int, typer.Option(min=0, help="Start at this one.")] = 0,
+) -> None:
+    """Draw images of a data set with their boxes and masks on one sheet."""
+    from course_lib.datasets.coco import open_split
+    from course_lib.engine.show import contact_sheet
+
+    contact_sheet(open_split(folder, split.value), first, count).save(out)
+    print(f"wrote {out}")
+
+
+@data_app.command("check")
+def data_check(
+    folder: Annotated[Path | None, typer.Argument(help="A data folder; or give --images and --annotations.")] = None,
+    images: Images = None,
+    annotations: Annotations = None,
+    as_json: Json = False,
+) -> None:
+    """List everything that is wrong with a COCO data set, all at once; exit code 1 if anything is."""
+    from course_lib.datasets.validate import check_folder, check_split
+
+    if (folder is None) == (images is None or annotations is None):
+        raise ValueError("give a data folder, or both --images and --annotations")
+    report = check_folder(folder) if folder is not None else check_split(images, annotations)
+    print(report.to_json() if as_json else report)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="retinanet")],
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    data: Data = None,
+    images: Images = None,
+    annotations: Annotations = None,
+    val_images: Annotated[Path | None, typer.Option(help="With --images: images to measure AP on, on the way.")] = None,
+    val_annotations: Annotated[Path | None, typer.Option(help="Their COCO JSON.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.05, help="Budget in minutes; the schedule follows the clock.")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Budget in steps; then the result is exactly repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    preset: Annotated[str, typer.Option(help="tiny, or an r50_… preset (slow without a GPU).")] = "tiny",
+    precision: Precision = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 16,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; by default the preset's.")] = None,
+) -> None:
+    """Train a detector on any COCO data set. Ctrl-C saves; --resume goes on.
+
+    Input size, anchors and schedule follow from the data and the budget.
+    """
+    from course_lib.detectors.presets import get_preset
+    from course_lib.engine.run import pick_precision, train_run
+    from course_lib.engine.train import Recipe
+
+    if model != "retinanet":
+        raise ValueError(f"unknown model {model!r}: did you mean 'retinanet'?")
+    _set_threads(threads)
+    rate = {} if learning_rate is None else {"learning_rate": learning_rate}
+    recipe = Recipe(
+        minutes=minutes,
+        iterations=iterations,
+        seed=seed,
+        batch_size=batch_size,
+        precision=pick_precision(precision),
+        **rate,
+    )
+    chosen = get_preset(preset)
+    train_data = _open(data, images, annotations, "train")
+    val_data = None
+    if data is not None:
+        val_data = _open(data, None, None, "val", label_map=train_data.label_map)
+    elif val_images is not None and val_annotations is not None:
+        val_data = _open(None, val_images, val_annotations, "val", label_map=train_data.label_map)
+    try:
+        trainer = train_run(
+            chosen, recipe, train_data=train_data, val_data=val_data, out=out, resume=resume, device=device
+        )
+    except KeyboardInterrupt:
+        print(
+            f"\nStopped; the state is saved. Go on with the same command and --resume (run folder {out}).",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130) from None
+    ap = "" if trainer.last_ap is None else f", AP {trainer.last_ap:.3f} on the way"
+    print(f"{out}: {trainer.iteration} iterations in {trainer.seconds / 60:.1f} minutes{ap}.")
+    print(f"Measure it: course evaluate {out} --data {data or 'DIR'}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="A run folder or its weights.safetensors.")] = None,
+    data: Data = None,
+    images: Images = None,
+    annotations: Annotations = None,
+    split: Split = Split.val,
+    detections: Annotated[
+        Path | None, typer.Option(help="Instead of a run: a COCO results JSON, judged against --annotations.")
+    ] = None,
+    iou: Annotated[Judge, typer.Option(help="With --detections: overlap of boxes or of masks.")] = Judge.bbox,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
+    device: Device = "auto",
+    threads: Threads = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
+    as_json: Json = False,
+) -> None:
+    """COCO's average precision of a run, or of a results file that any program wrote."""
+    from course_lib.engine.evaluate import detect_dataset, evaluate_files, evaluate_results
+    from course_lib.engine.model_files import load_model
+    from course_lib.engine.run import pick_device, pick_precision
+
+    if (run is None) == (detections is None):
+        raise ValueError("give a run to evaluate, or --detections with --annotations")
+    if detections is not None:
+        if annotations is None:
+            raise ValueError("--detections needs --annotations, the ground truth to judge against")
+        metrics = evaluate_files(annotations, detections, iou_type=iou.value)
+        print(json.dumps(metrics.to_dict(), indent=1) if as_json else metrics)
+        return
+    _set_threads(threads)
+    model, label_map, _ = load_model(run)
+    dataset = _open(data, images, annotations, split.value, label_map=label_map)
+    results, _, seconds = detect_dataset(
+        model.to(pick_device(device)),
+        dataset,
+        batch_size=batch_size,
+        precision=pick_precision(precision),
+        progress=not as_json,
+    )
+    metrics = evaluate_results(dataset.coco, results)
+    rate = {"seconds": round(seconds, 3), "images_per_second": round(len(dataset) / max(seconds, 1e-9), 1)}
+    if as_json:
+        print(json.dumps({**metrics.to_dict(), **rate}, indent=1))
+    else:
+        print(f"{metrics}\n{len(dataset)} images, {rate['images_per_second']} a second")
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder or its weights.safetensors.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Where the overlays and JSON files go.")] = Path("predictions"),
+    score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what is less certain.")] = 0.3,
+    device: Device = "auto",
+) -> None:
+    """Detect on pictures: for each an overlay (PNG) and its detections (JSON)."""
+    from course_lib.engine.model_files import load_model
+    from course_lib.engine.predict import find_images, predict_files
+    from course_lib.engine.run import pick_device
+
+    model, label_map, _ = load_model(run)
+    predictions = predict_files(model.to(pick_device(device)), label_map, find_images(images), out, score=score)
+    for prediction in predictions:
+        if prediction.error:
+            print(f"error: {prediction.error}", file=sys.stderr)
+        else:
+            found = ", ".join(f"{d['name']} {d['score']:.2f}" for d in prediction.detections) or "nothing found"
+            print(f"{prediction.overlay}: {found}")
+    raise typer.Exit(1 if any(p.error for p in predictions) else 0)
+
+
+@app.command()
+def tour(
+    out: Annotated[Path, typer.Option(help="The folder for data, runs and report.")] = Path("runs/tour"),
+    minutes: Annotated[float, typer.Option(min=0.05, help="Training time.")] = 3.5,
+    images: Annotated[int, typer.Option(min=16, help="Training images; an eighth as many for validation.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training; the Town stays the same.")] = 0,
+    precision: Precision = "auto",
+    threads: Threads = None,
+) -> None:
+    """The course in five minutes: make a Town, train a RetinaNet, measure it, write report.html.
+
+    Run again after a break, it goes on where it stopped.
+    """
+    from course_lib.engine.run import pick_precision
+    from course_lib.engine.tour import run_tour
+
+    _set_threads(threads)
+    try:
+        report = run_tour(out, minutes=minutes, images=images, seed=seed, precision=pick_precision(precision))
+    except KeyboardInterrupt:
+        print("\nStopped; nothing is lost. The same command goes on.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(f"RetinaNet AP {report['retinanet']['summary']['AP']:.3f} on Town val. Open {out / 'report.html'}")
+
+
+def _open(data: Path | None, images: Path | None, annotations: Path | None, split: str, **options):
+    """The split of a data folder, or a plain COCO folder by its two parts."""
+    from course_lib.datasets.coco import CocoDetection, open_split
+
+    if data is not None:
+        if images is not None or annotations is not None:
+            raise ValueError("give --data, or --images with --annotations, not both")
+        return open_split(data, split, **options)
+    if images is None or annotations is None:
+        raise ValueError("which data? Give --data DIR, or both --images DIR and --annotations FILE.json")
+    return CocoDetection(images, annotations, **options)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def main() -> None:
+    """Entry point: a mistake of the user's gives one clear line and exit code 2, never a traceback.
+
+    Set COURSE_DEBUG=1 to see the traceback all the same.
+    """
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if os.environ.get("COURSE_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,125 @@
+"""The main job: from nothing to a measured detector and a report, in one call that can be stopped at any time."""
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torchvision
+
+from course_lib.datasets.coco import CocoDetection, open_split
+from course_lib.datasets.town import TownConfig
+from course_lib.datasets.town_writer import make_town
+from course_lib.detectors.presets import TINY
+from course_lib.engine import checkpoint
+from course_lib.engine.evaluate import detect_dataset, evaluate_results
+from course_lib.engine.mistakes import worst_mistakes
+from course_lib.engine.report import render_report
+from course_lib.engine.run import train_run
+from course_lib.engine.train import Recipe, read_log
+
+
+class Stopwatch:
+    """Named wall-clock times of the parts of a job, in seconds."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes to `name`."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 2)
+
+
+def run_tour(out: Path, *, minutes: float, images: int, seed: int, precision: str, progress: bool = True) -> dict:
+    """Make Town, train RetinaNet `tiny`, evaluate it, and write `report.html` and `report.json` into `out`.
+
+    What is already there is used: a finished Town, a run that was cut off. So the same call after an interruption
+    goes on, and after the end it only writes the report again.
+
+    Args:
+        out: the folder; `town/` and `retinanet/` go into it.
+        minutes: training time.
+        images: training images; an eighth as many are for validation. The Town is always that of seed 0.
+        seed: of the training.
+        precision: "fp32" or "bf16".
+        progress: show bars and what is being done.
+
+    Returns:
+        what `report.json` holds.
+
+    Raises:
+        ValueError: if `out` holds a tour with other settings.
+        KeyboardInterrupt: after Ctrl-C; nothing is lost.
+    """
+    say = print if progress else lambda *_: None
+    watch = Stopwatch()
+    out = Path(out)
+    config = TownConfig()
+    with watch.time("data"):
+        say(f"1/3  Town: {images} images to learn from, {images // 8} to be judged on")
+        make_town(out / "town", train=images, val=images // 8, config=config, seed=0, progress=progress)
+        train_data = open_split(out / "town", "train")
+        val_data = open_split(out / "town", "val", label_map=train_data.label_map)
+    with watch.time("training"):
+        say(f"2/3  RetinaNet, {minutes:g} minutes of training")
+        recipe = Recipe(minutes=minutes, seed=seed, precision=precision)
+        run = out / "retinanet"
+        trainer = train_run(
+            TINY, recipe, train_data=train_data, val_data=val_data, out=run, resume=True, progress=progress
+        )
+    say("3/3  measuring, and writing the report")
+    with watch.time("evaluation"), trainer.averaged() as model:
+        results, outputs, seconds = detect_dataset(model, val_data, precision=precision, progress=progress)
+        metrics = evaluate_results(val_data.coco, results)
+    facts = {
+        "retinanet": {
+            **metrics.to_dict(),
+            "parameters": sum(p.numel() for p in trainer.model.parameters()),
+            "iterations": trainer.iteration,
+            "images_per_second": {
+                "training": round(trainer.iteration * recipe.batch_size / trainer.seconds, 1),
+                "inference": round(len(val_data) / seconds, 1),
+            },
+            "preset": trainer.header["preset"],
+            "recipe": trainer.header["recipe"],
+        },
+        "town": {"train": len(train_data), "val": len(val_data), "seed": 0, **config.to_dict(), **town_facts(val_data)},
+        "machine": machine_facts(),
+        "seconds": watch.seconds,
+    }
+    with watch.time("report"):
+        mistakes = worst_mistakes(val_data, outputs, count=12)
+        html = render_report(facts, read_log(run / checkpoint.LOG), val_data, outputs, mistakes)
+        checkpoint.write_text(out / "report.html", html)
+    checkpoint.write_text(out / "report.json", json.dumps(facts, indent=1))
+    return facts
+
+
+def town_facts(dataset: CocoDetection) -> dict:
+    """How hard a Town is: objects an image, the share of small ones, the share that is mostly or partly hidden."""
+    objects = [a for a in dataset.coco.dataset["annotations"] if not a["iscrowd"]]
+    small = sum(max(a["bbox"][2:]) < 14 for a in objects)
+    hidden = sum(a["hidden"] > 1 / 3 for a in objects)
+    return {
+        "objects_per_image": round(len(objects) / len(dataset), 2),
+        "share_under_14_px": round(small / len(objects), 4),
+        "share_over_a_third_hidden": round(hidden / len(objects), 4),
+    }
+
+
+def machine_facts() -> dict:
+    """What ran it: processor, threads, versions."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "system": platform.system(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
