@@ -206,8 +206,8 @@ def _tree(stage: Stage, x: int, base: int, rng: np.random.Generator) -> None:
     palette = np.zeros((4, PARTS), np.float32)
     palette[:3, (MAIN, DARK, LIGHT)] = np.outer(_tint(rng, _LEAVES) * stage.light, (0.9, 0.68, 1.04))
     palette[:3, TYRE] = (96, 74, 58)  # the trunk
-    palette[3, 1:] = 255
     palette = np.rint(np.clip(palette, 0, 255))
+    palette[3, 1:] = 1
     rows, cols, solid = stamp(stage.image, render(sprite, palette, h, w), base - h, x - w // 2)
     stage.stuff[rows, cols][solid] = TREE
 

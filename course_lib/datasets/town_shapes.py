@@ -16,8 +16,7 @@ import numpy as np
 MAIN, DARK, LIGHT, GLASS, TYRE, ACCENT, SKIN, HAIR, WHITE, LAMP = range(1, 11)
 PARTS = 11
 
-_LEVELS = (32, 48, 64, 96, 128, 192, 256, 384, 768, 1536)  # rows of the fine grids
-_WEIGHT = 64  # weights are whole numbers out of 64: float32 sums are then exact, the same on every machine
+_LEVELS = (96, 192, 384, 768, 1536)  # rows of the fine grids
 
 
 class Canvas:
@@ -64,44 +63,51 @@ class Sprite:
 
 
 @functools.cache
-def _painting(sprite: Sprite, rows: int) -> tuple[np.ndarray, int]:
-    """Which part covers each cell, as (PARTS, cells) float32 of 0 and 1, and how many rows the cells form."""
+def _painting(sprite: Sprite, rows: int) -> np.ndarray:
+    """How many cells of each part lie above and left of each grid corner: (rows + 1, columns + 1, PARTS) float32.
+
+    From this summed-area table (Crow 1984) the share of each part in any rectangle takes four look-ups.
+    """
     canvas = Canvas(rows, sprite.aspect)
     sprite.paint(canvas)
     filled = canvas.index > 0  # crop to what is painted: the box of a sprite is then tight
     ys, xs = np.flatnonzero(filled.any(1)), np.flatnonzero(filled.any(0))
     index = canvas.index[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
-    return (np.arange(PARTS)[:, None] == index.ravel()).astype(np.float32), len(index)
+    cells = (index[:, :, None] == np.arange(PARTS)).cumsum(0).cumsum(1)
+    return np.pad(cells, ((1, 0), (1, 0), (0, 0))).astype(np.float32)
 
 
 @functools.cache
-def averaging(source: int, target: int) -> np.ndarray:
-    """Weights (target, source) float32 that average `source` cells down to `target`; each row sums to 64."""
-    edges = np.linspace(0, source, target + 1)
-    covered = np.clip((np.arange(source + 1) - edges[:-1, None]) / (source / target), 0, 1)
-    return np.diff(np.rint(covered * _WEIGHT), axis=1).astype(np.float32)
+def _cuts(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where to cut `source` cells into `target` pixels: the target + 1 cuts, and the cells of each pixel."""
+    cuts = np.rint(np.arange(target + 1) * (source / target)).astype(int)
+    return cuts, np.diff(cuts).astype(np.float32)
 
 
 @functools.cache
 def proportions(sprite: Sprite) -> float:
     """Width divided by height of the painted part of a sprite."""
-    parts, rows = _painting(sprite, 96)
-    return parts.shape[1] / rows**2
+    rows, columns, _ = _painting(sprite, _LEVELS[0]).shape
+    return (columns - 1) / (rows - 1)
 
 
 def render(sprite: Sprite, palette: np.ndarray, height: int, width: int, flip: bool = False) -> np.ndarray:
     """Colour a sprite and average it to a size.
 
-    `palette` is (4, PARTS) float32 of whole numbers 0..255: red, green, blue and opacity of each part (column 0
-    is zero). Returns (4, height, width) float32: colour times opacity in 0..255, and opacity in 0..1.
+    `palette` is (4, PARTS) float32: red, green, blue in 0..255 and opacity 0 or 1 of each part (column 0 is zero).
+    All whole numbers, so that the sums are exact and the same on every machine.
+    Returns (4, height, width) float32: colour times opacity, and opacity.
     """
-    parts, rows = _painting(sprite, next((r for r in _LEVELS if r >= 1.5 * height), _LEVELS[-1]))
-    coloured = (palette @ parts).reshape(4, rows, -1)
-    lower = averaging(rows, height) @ coloured  # (4, height, columns)
-    columns = coloured.shape[2]
-    picture = (lower.reshape(4 * height, columns) @ averaging(columns, width).T).reshape(4, height, width)
-    picture *= np.float32(1 / _WEIGHT**2)
-    picture[3] *= np.float32(1 / 255)
+    table = _painting(sprite, next((r for r in _LEVELS if r >= 3 * height), _LEVELS[-1]))
+    y, tall = _cuts(table.shape[0] - 1, height)
+    x, wide = _cuts(table.shape[1] - 1, width)
+    corners = table[y[:, None], x]
+    below = corners[1:] - corners[:-1]
+    cells = below[:, 1:] - below[:, :-1]  # (height, width, PARTS)
+    # One small product for each row: too small for BLAS to start threads, which would fight over the cores.
+    picture = palette @ cells.transpose(0, 2, 1)  # (height, 4, width)
+    picture /= tall[:, None, None] * wide
+    picture = picture.transpose(1, 0, 2)
     return picture[:, :, ::-1] if flip else picture
 
 

@@ -22,10 +22,10 @@ from course_lib.datasets.town_shapes import (
     TYRE,
     WHITE,
     Sprite,
-    averaging,
     proportions,
     render,
     stamp,
+    unit,
 )
 from course_lib.datasets.town_sprites import SPRITES
 
@@ -56,7 +56,9 @@ _FEATHERS = ((246, 246, 246), (58, 58, 66), (112, 92, 82), (70, 84, 108))
 _TROUSERS = ((50, 60, 92), (64, 62, 66), (112, 96, 76), (92, 108, 128), (150, 136, 112), (88, 52, 52))
 _SKINS = np.array(((244, 206, 176), (222, 172, 132), (178, 124, 88), (120, 80, 58)))
 _HAIRS = np.array(((48, 38, 34), (92, 62, 40), (196, 156, 92), (150, 150, 150)))
-_MAINS = np.stack([np.resize({"dog": _COATS, "bird": _FEATHERS}.get(n, _PAINTS), (12, 3)) for n in THINGS])
+_PLATES = tuple(c for c in _PAINTS if min(c) < 200)  # a sign's plate is white inside, its edge is not
+_OWN = {"dog": _COATS, "bird": _FEATHERS, "sign": _PLATES}
+_MAINS = np.stack([np.resize(_OWN.get(n, _PAINTS), (12, 3)) for n in THINGS])
 _ACCENTS = np.stack([np.resize(_TROUSERS if n == "person" else _PAINTS, (12, 3)) for n in THINGS])
 
 
@@ -109,9 +111,9 @@ def _scatter(config: TownConfig, stage: Stage, kinds: np.ndarray, rng: np.random
     u, across = rng.random((2, count, _TRIES))
     # Every thing tries a few places; more of them far away, where the picture has fewer rows for more street.
     bird = (kinds == _BIRD)[:, None]
-    near = 0.04 + 0.94 * u**2.1
+    near = 0.04 + 0.94 * u * u
     far, close = config.scale[0] * side, config.scale[1] * side
-    h = np.where(bird, side * (0.042 + 0.03 * across), far + (close - far) * near) * relative
+    h = np.where(bird, side * (0.044 + 0.03 * across), far + (close - far) * near) * relative
     h = np.maximum(h, max(5.0, 0.048 * side))
     w = h * ratio
     base = np.where(bird, h + (stage.foot - h) * u, stage.foot + depth * near)
@@ -173,7 +175,7 @@ def _palettes(kinds: np.ndarray, rows: np.ndarray, stage: Stage, rng: np.random.
     near = np.clip((rows - stage.foot) / (stage.stuff.shape[0] - stage.foot), 0, 1)
     haze = (0.16 * (1 - near) ** 2)[:, None, None]
     colours = np.rint(np.clip(colours * stage.light * (1 - haze) + stage.haze * haze, 0, 255))
-    palettes = np.full((len(kinds), 4, PARTS), 255, np.float32)
+    palettes = np.ones((len(kinds), 4, PARTS), np.float32)
     palettes[:, :3] = colours.transpose(0, 2, 1)
     palettes[:, :, 0] = 0
     return palettes
@@ -201,10 +203,9 @@ def draw_thing(stage: Stage, thing: Thing, label: int, labels: np.ndarray) -> in
 
 @functools.lru_cache(maxsize=1024)
 def _soft_shadow(tall: int, wide: int) -> np.ndarray:
-    square = (np.arange(-31.5, 32, dtype=np.float32) / 32) ** 2
-    disc = np.rint(255 * np.clip(1.3 * (1 - (square[:, None] + square)), 0, 1))
+    y, x = (np.arange(n, dtype=np.float32) * (2 / n) + (1 / n - 1) for n in (tall, wide))  # -1..1
     dark = np.zeros((4, tall, wide), np.float32)
-    dark[3] = averaging(64, tall) @ disc @ averaging(64, wide).T * np.float32(0.42 / (255 * 64 * 64))
+    dark[3] = 0.42 * unit(1.3 * (1 - (y[:, None] ** 2 + x**2)))
     return dark
 
 

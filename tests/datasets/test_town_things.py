@@ -12,6 +12,7 @@ from course_lib.datasets.town_sprites import SPRITES
 from course_lib.datasets.town_things import THINGS, Figure, Thing, draw_thing, place_things
 
 PALETTE = np.full((4, PARTS), 255, np.float32)
+PALETTE[3] = 1
 PALETTE[:, 0] = 0
 VERGE = {GRASS, PAVEMENT}
 WHERE = {"person": {*VERGE, ROAD}, "dog": VERGE, "sign": VERGE, "kiosk": VERGE, "bird": {SKY}}
