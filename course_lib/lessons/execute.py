@@ -8,6 +8,7 @@ recorded is the full run. A notebook with a cell that fails or takes too long is
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -62,11 +63,11 @@ def execute(path: Path, *, cell_timeout: float = CELL_TIMEOUT) -> float:
         resources={"metadata": {"path": str(path.parent)}},
         timeout=cell_timeout,
         record_timing=False,
-        store_widget_state=False,
     )
     started = time.perf_counter()
     try:
-        client.execute(env={k: v for k, v in os.environ.items() if k != "COURSE_FAST"})
+        env = {k: v for k, v in os.environ.items() if k != "COURSE_FAST"}
+        client.execute(env=env, stderr=subprocess.DEVNULL)  # the kernel's own log; a cell's stderr is an output
     except (CellControlSignal, CellTimeoutError, DeadKernelError) as error:
         raise RuntimeError(f"{path}: {error}") from error
     seconds = time.perf_counter() - started

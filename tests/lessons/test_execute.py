@@ -24,20 +24,23 @@ def test_the_kernel_is_this_python_in_the_notebooks_folder_without_course_fast(
     (kernel / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     monkeypatch.setenv("COURSE_FAST", "1")
-    asks = (
-        "import os, sys, pathlib\nprint(sys.prefix == {!r}, os.environ.get('COURSE_FAST'), pathlib.Path('a').exists())"
-    )
     (tmp_path / "a").touch()
-    path = write(tmp_path / "00_tour.ipynb", asks.format(sys.prefix), "from tqdm.auto import tqdm\nlist(tqdm([1]))")
+    path = write(
+        tmp_path / "00_tour.ipynb",
+        f"import os, sys\nprint(sys.prefix == {sys.prefix!r}, os.environ.get('COURSE_FAST'), os.path.exists('a'))",
+        "from tqdm.auto import tqdm\nlist(tqdm([1]))",
+        "from ipywidgets import interact\ninteract(lambda x: print(x), x=(0, 3));",
+    )
 
     assert module.main([str(path)]) == 1  # this source names a path of one machine
     out = capsys.readouterr().out
     assert out.startswith(f"{path} ")
     assert "names a path of one machine" in out
-    first, second = read_notebook(path).cells
+    first, second, third = read_notebook(path).cells
     assert first.outputs[0].text == "True None True\n"
     assert [o.output_type for o in second.outputs] == ["execute_result"]  # no progress bar
-    assert [c.execution_count for c in (first, second)] == [1, 2]
+    assert third.outputs == []  # a widget's state is not kept
+    assert [c.execution_count for c in (first, second, third)] == [1, 2, 3]
     assert not [line for line in normalise_file(path, check=True) if "path" not in line]
 
 
