@@ -148,7 +148,7 @@ def check_bf16() -> list[Finding]:
     if error < 0.02:  # false for NaN too; bf16 keeps 8 bits, so 2**-8 of the largest value is usual
         agreement = Finding("bf16 autocast", "ok", f"runs, {error:.1%} from fp32")
     else:
-        advice = "Switch bf16 off when you train: `course train --help` says how."
+        advice = "Train with --precision fp32."
         agreement = Finding("bf16 autocast", "fault", f"{error:.1%} from fp32, expected under 2%", advice)
 
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

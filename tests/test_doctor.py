@@ -132,7 +132,7 @@ def test_a_wrong_bf16_convolution_is_a_fault(monkeypatch: pytest.MonkeyPatch, wr
     monkeypatch.setattr(torch.nn.functional, "conv2d", scaled)
     found = by_name(doctor.check_bf16())["bf16 autocast"]
     assert found.status == "fault"
-    assert "bf16 off" in found.advice
+    assert "--precision fp32" in found.advice
 
 
 @pytest.mark.parametrize(
