@@ -10,6 +10,7 @@ COCO's boxes are (x, y, width, height); they become xyxy here, at the file borde
 """
 
 import contextlib
+import copy
 import io
 from itertools import pairwise
 from pathlib import Path
@@ -130,6 +131,18 @@ class CocoDetection(Dataset):
         if self.masks:
             target["masks"] = self._instance_masks(i, size)
         return tv_tensors.Image(image.clone()), target  # a copy: drawing on it must not reach the cache
+
+    def shrunk(self, max_size: int) -> "CocoDetection":
+        """The same data with its images down-scaled on load to a longer side of at most `max_size` pixels.
+
+        Training at a small input then neither decodes nor keeps more pixels than it uses. The images decoded so far
+        stay with this data set.
+        """
+        other = copy.copy(self)
+        other.max_size = max_size
+        other._cache, other._cache_left, other._rles = {}, self.cache_bytes, {}
+        other._arrange()
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the decoded images behind when the data set is sent to a spawned worker."""

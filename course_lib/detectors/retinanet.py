@@ -74,7 +74,7 @@ class LossSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectSpec:
-    """From dense scores to a short list: `score` threshold, best `topk` of a level, NMS at IoU `nms`, best `detections`.
+    """From dense scores to a short list: above `score`, best `topk` of a level, NMS at IoU `nms`, best `detections`.
 
     `clip` says when boxes are cut at the border: "before_nms" (torchvision) or "after_nms", at the output size and
     dropping what is then empty (Detectron2).
@@ -132,7 +132,7 @@ class RetinaNet(nn.Module):
         self.backbone = backbone
         self.fpn = fpn
         num_anchors = len(anchors.sizes[0]) * len(anchors.ratios)
-        head = {"num_anchors": num_anchors, "depth": head_depth, "norm": head_norm}
+        head = {"num_anchors": num_anchors, "num_levels": fpn.num_levels, "depth": head_depth, "norm": head_norm}
         self.class_head = DenseHead(channels, outputs=num_classes, prior=prior, **head)
         self.box_head = DenseHead(channels, outputs=4, **head)
         self.num_classes = num_classes
@@ -162,7 +162,7 @@ class RetinaNet(nn.Module):
         ]
 
     def dense(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """The tensor part: a normalised batch (B, 3, H, W) to logits (B, A_l, K), deltas (B, A_l, 4), anchors (A_l, 4)."""
+        """A normalised batch (B, 3, H, W) to each level's logits (B, A, K), deltas (B, A, 4) and anchors (A, 4)."""
         features = self.fpn(self.backbone(images))
         anchors = self.anchors(tuple(images.shape[-2:]), [tuple(x.shape[-2:]) for x in features], images.device)
         return self.class_head(features), self.box_head(features), anchors
@@ -254,7 +254,7 @@ def check_targets(targets: list[dict] | None, num_images: int, num_classes: int)
             raise ValueError(
                 f"image {i}, box {n}: {boxes[n].tolist()} is empty or not finite; expected x1 < x2, y1 < y2"
             )
-        if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < num_classes):
+        if len(labels) and (labels.min() < 0 or labels.max() >= num_classes):
             raise ValueError(f"image {i}: labels {labels.unique().tolist()}, expected 0 … {num_classes - 1}")
     return targets
 

@@ -64,7 +64,7 @@ def train_run(
     trainer = Trainer(
         model,
         recipe,
-        train_data=train_data,
+        train_data=train_data.shrunk(round(recipe.scale[1] * max(fitted.input.size))),
         val_data=val_data,
         out=out,
         header=header,

@@ -3,6 +3,7 @@
 import math
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from course_lib.nn.norm import make_norm
 
@@ -17,7 +18,10 @@ class DenseHead(nn.Module):
         num_anchors: anchors per location, A.
         outputs: numbers per anchor, K: the classes, or 4 deltas.
         depth: convolutions in the tower.
-        norm: None or a name that `make_norm` knows.
+        norm: None or a name that `make_norm` knows. The convolutions are shared by all levels, but of "batch" each
+            level has its own: the levels' statistics differ, and a shared batch norm would be trained on those of
+            one level at a time and evaluated on the mixture of all.
+        num_levels: of the pyramid.
         prior: if given, the predictor's bias makes every sigmoid start at this probability: b = −log((1 − π)/π)
             (Sec. 4.1). Without it the first steps are spent on unlearning 0.5 at every anchor.
 
@@ -30,18 +34,17 @@ class DenseHead(nn.Module):
         *,
         num_anchors: int,
         outputs: int,
+        num_levels: int,
         depth: int = 4,
         norm: str | None = None,
         prior: float | None = None,
     ):
         super().__init__()
-        layers: list[nn.Module] = []
-        for _ in range(depth):
-            layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None))
-            if norm is not None:
-                layers.append(make_norm(norm, channels))
-            layers.append(nn.ReLU(inplace=True))
-        self.tower = nn.Sequential(*layers)
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None) for _ in range(depth))
+        self.norms = nn.ModuleList(  # of each level, or one set for all
+            nn.ModuleList(nn.Identity() if norm is None else make_norm(norm, channels) for _ in range(depth))
+            for _ in range(num_levels if norm == "batch" else 1)
+        )
         self.predictor = nn.Conv2d(channels, num_anchors * outputs, 3, padding=1)
         self.outputs = outputs
         for module in self.modules():
@@ -55,8 +58,10 @@ class DenseHead(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Predictions of every level, each (B, H·W·A, outputs)."""
         predictions = []
-        for x in features:
-            x = self.predictor(self.tower(x))  # (B, A*K, H, W)
+        for level, x in enumerate(features):
+            for conv, norm in zip(self.convs, self.norms[level % len(self.norms)]):
+                x = F.relu(norm(conv(x)), inplace=True)
+            x = self.predictor(x)  # (B, A*K, H, W)
             x = x.permute(0, 2, 3, 1)  # (B, H, W, A*K): for free when memory is channels-last
             predictions.append(x.reshape(x.shape[0], -1, self.outputs))  # (B, H*W*A, K)
         return predictions

@@ -1,5 +1,6 @@
 """From pictures of any size to one normalised batch, and boxes back again."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,14 +77,15 @@ class Preprocess(nn.Module):
         Raises:
             ValueError: for an image that is not (3, H, W) or not of these types.
         """
-        if isinstance(images, Tensor) and images.ndim == 4:
-            size = tuple(images.shape[-2:])
-            return Batch(self._pad([self._normalise(images)]), [size] * len(images), [size] * len(images))
+        one_batch = isinstance(images, Tensor) and images.ndim == 4
         for i, image in enumerate(images):
             if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
                 raise ValueError(f"image {i} has shape {tuple(image.shape)}: expected (3, H, W) with H, W ≥ 1")
             if not (image.is_floating_point() or image.dtype == torch.uint8):
                 raise ValueError(f"image {i} is {image.dtype}: expected float in 0 … 1 or uint8")
+        if one_batch:
+            size = tuple(images.shape[-2:])
+            return Batch(self._pad([self._normalise(images)]), [size] * len(images), [size] * len(images))
         originals = [tuple(image.shape[-2:]) for image in images]
         resized = [self._resize_and_normalise(image) for image in images]
         return Batch(self._pad(resized), [tuple(x.shape[-2:]) for x in resized], originals)
@@ -102,14 +104,8 @@ class Preprocess(nn.Module):
                 return self._normalise(image)
             case "shortest_float":
                 factor = min(self.spec.size[0] / min(height, width), self.spec.size[1] / max(height, width))
-                image = self._normalise(image)
-                return F.interpolate(
-                    image[None],
-                    scale_factor=factor,
-                    mode="bilinear",
-                    recompute_scale_factor=True,
-                    align_corners=False,
-                )[0]
+                size = (max(1, math.floor(height * factor)), max(1, math.floor(width * factor)))
+                return F.interpolate(self._normalise(image)[None], size, mode="bilinear", align_corners=False)[0]
         # shortest_uint8
         factor = self.spec.size[0] / min(height, width)
         if max(height, width) * factor > self.spec.size[1]:

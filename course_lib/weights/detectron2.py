@@ -58,8 +58,9 @@ def load_retinanet(model: RetinaNet, state: Mapping[str, Tensor]) -> None:
         *IGNORED,
         *BACKBONE,
         *fpn(first_level=3),
-        (r"head\.cls_subnet\.(\d)\.(.*)", r"class_head.tower.\1.\2"),
-        (r"head\.bbox_subnet\.(\d)\.(.*)", r"box_head.tower.\1.\2"),
+        # a subnet is Conv, ReLU, Conv, ReLU, …: its convolutions have the even numbers
+        *[(rf"head\.cls_subnet\.{2 * i}\.(.*)", rf"class_head.convs.{i}.\1") for i in range(4)],
+        *[(rf"head\.bbox_subnet\.{2 * i}\.(.*)", rf"box_head.convs.{i}.\1") for i in range(4)],
         (r"head\.cls_score\.(.*)", r"class_head.predictor.\1"),
         (r"head\.bbox_pred\.(.*)", r"box_head.predictor.\1"),
     ]

@@ -47,14 +47,10 @@ def retinanet_from_torchvision(state: Mapping[str, Tensor], preset: RetinaNetPre
     preset = preset or retinanet_preset(state)
     outputs = state["head.classification_head.cls_logits.bias"].numel()
     model = preset.build(outputs // (len(preset.anchors.sizes[0]) * len(preset.anchors.ratios)))
-    # A tower is Conv, (norm,) ReLU, repeated; torchvision wraps each repetition in a Sequential of its own.
-    layers = len(model.class_head.tower) // preset.head_depth
     rules = list(BACKBONE)
     for theirs, ours, predictor in (("classification", "class", "cls_logits"), ("regression", "box", "bbox_reg")):
-        for block in range(preset.head_depth):
-            for part in range(layers - 1):
-                theirs_name = rf"head\.{theirs}_head\.conv\.{block}\.{part}\.(weight|bias)"
-                rules.append((theirs_name, rf"{ours}_head.tower.{layers * block + part}.\1"))
+        rules.append((rf"head\.{theirs}_head\.conv\.(\d)\.0\.(weight|bias)", rf"{ours}_head.convs.\1.\2"))
+        rules.append((rf"head\.{theirs}_head\.conv\.(\d)\.1\.(weight|bias)", rf"{ours}_head.norms.0.\1.\2"))
         rules.append((rf"head\.{theirs}_head\.{predictor}\.(weight|bias)", rf"{ours}_head.predictor.\1"))
     load_renamed(model, state, rules)
     return model.eval()
