@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import signal
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ def make_town(
         if count < 0:
             raise ValueError(f"make_town: {split}={count}, expected a number of images of at least 0")
     settings = {"name": "town", "version": VERSION, "seed": seed, **counts, "config": config.to_dict()}
-    out = Path(out)
+    out = Path(out).resolve()
     if _already_made(out, settings):
         return
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -55,9 +57,13 @@ def make_town(
         _build(build, counts, config, seed, workers, progress)
         _write_json(build / "dataset.json", settings, indent=1)
         build.chmod(0o755)  # mkdtemp makes a private folder
-        if out.is_dir():
-            out.rmdir()  # empty, or _already_made would have raised
-        build.replace(out)
+        try:
+            if out.is_dir():
+                out.rmdir()  # empty, or _already_made would have raised
+            build.replace(out)
+        except OSError:  # perhaps another process has just finished the same Town
+            if not _already_made(out, settings):
+                raise
     finally:
         shutil.rmtree(build, ignore_errors=True)
 
@@ -94,26 +100,31 @@ def _build(build: Path, counts: dict[str, int], config: TownConfig, seed: int, w
     draw = partial(_draw_chunk, build, config, seed)
     records: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     total = sum(counts.values())
-    with tqdm(total=total, desc="Town", unit="image", disable=not progress) as bar:
-        for split, chunk in _each(draw, chunks, workers if total >= _ALONE else 1):
+    results = _each(draw, chunks, workers if total >= _ALONE else 1)
+    with closing(results), tqdm(total=total, desc="Town", unit="image", disable=not progress) as bar:
+        for split, chunk in results:
             records[split] += chunk
             bar.update(len(chunk))
     for split in SPLITS:
         _write_annotations(build / "annotations", split, records[split], config)
 
 
-def _each(draw: partial, chunks: list, workers: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _each(draw: partial, chunks: list, workers: int) -> Generator[tuple[str, list[dict[str, Any]]], None, None]:
     """Run `draw` over the chunks, here or in other processes; results come in order."""
     if workers <= 1:
         yield from map(draw, chunks)
         return
     context = multiprocessing.get_context("spawn")  # the same on every system
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, len(chunks)), context, _leave_interrupts_to_the_parent) as pool:
         try:
             yield from pool.map(draw, chunks)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _draw_chunk(
@@ -126,9 +137,9 @@ def _draw_chunk(
 def _write_scene(build: Path, split: str, index: int, scene: Scene) -> dict[str, Any]:
     """Write both pictures of a scene; returns its segments, those of things with their RLE."""
     name = f"{split}_{index:06d}.png"
-    Image.fromarray(scene.image).save(
-        build / "images" / name, compress_level=1, compress_type=zlib.Z_HUFFMAN_ONLY
-    )  # noise does not repeat: entropy coding alone is as small and faster
+    # Noise does not repeat: entropy coding alone is smaller than a search for repeats, and faster.
+    coding = {"compress_level": 1, "compress_type": zlib.Z_HUFFMAN_ONLY}
+    Image.fromarray(scene.image).save(build / "images" / name, **coding)
     ids = scene.panoptic
     picture = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
     Image.fromarray(picture).save(build / "annotations" / f"panoptic_{split}" / name, compress_level=1)

@@ -152,6 +152,26 @@ def test_an_interrupted_town_leaves_nothing(tmp_path, monkeypatch, error):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("other_seed", [1, 2])
+def test_another_process_finishes_first(tmp_path, monkeypatch, other_seed):
+    """The same Town: the work is done. Another one: an error, and the first one stays."""
+    out, build = tmp_path / "out", town_writer._build
+
+    def beaten(*arguments):
+        build(*arguments)
+        monkeypatch.setattr(town_writer, "_build", build)
+        write(out, seed=other_seed)
+
+    monkeypatch.setattr(town_writer, "_build", beaten)
+    if other_seed == 1:
+        write(out, seed=1)
+    else:
+        with pytest.raises(ValueError, match="seed differ"):
+            write(out, seed=1)
+    assert json.loads((out / "dataset.json").read_text())["seed"] == other_seed
+    assert list(tmp_path.iterdir()) == [out]
+
+
 def test_negative_counts_are_refused(tmp_path):
     with pytest.raises(ValueError, match="val=-1"):
         write(tmp_path / "out", val=-1)
