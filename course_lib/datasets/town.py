@@ -15,8 +15,8 @@ from course_lib.datasets.town_ground import STUFF, lay_stage, sensor_noise
 from course_lib.datasets.town_things import THINGS, Thing, draw_thing, place_things
 
 _COLOURS = (  # of each category in panoptic pictures; green and blue together are unique
-    (220, 60, 60), (40, 110, 200), (240, 190, 40), (150, 80, 180), (160, 100, 50), (60, 180, 190),
-    (230, 120, 180), (20, 60, 120), (150, 200, 235), (120, 120, 135), (50, 120, 55), (140, 190, 90),
+    (220, 60, 60), (90, 120, 215), (240, 190, 40), (150, 80, 180), (160, 100, 50), (80, 180, 190),
+    (230, 120, 180), (60, 60, 130), (150, 200, 235), (120, 120, 135), (50, 120, 55), (140, 190, 90),
     (215, 205, 190), (85, 85, 90), (70, 140, 150),
 )  # fmt: skip
 CATEGORIES: tuple[dict[str, Any], ...] = tuple(
@@ -143,7 +143,7 @@ def _segments(
                 continue
             category, hidden, crowd = things[k].kind, 1 - area / silhouettes[k], things[k].crowd
         red, green, blue = _COLOURS[category]
-        ids[label] = (red + 37 * seen[category]) % 256 + 256 * green + 65536 * blue
+        ids[label] = (red - 19 * seen[category]) % 256 + 256 * green + 65536 * blue
         seen[category] += 1
         segments.append(
             {

@@ -76,17 +76,18 @@ def _banks(height: int, width: int) -> _Banks:
     side = min(height, width)
     fy, fx = np.fft.fftfreq(h)[:, None] * side, np.fft.rfftfreq(w) * side  # waves per side of the picture
 
-    def smooth(gain: np.ndarray, rows: int = h) -> np.ndarray:
-        """Noise with the given gain at each frequency; rounded, to be the same on every machine."""
-        waves = np.fft.rfft(rng.standard_normal((rows, w))) * (gain if rows != h else 1)
-        z = np.fft.irfft(waves, w) if rows != h else np.fft.irfft2(np.fft.fft(waves, axis=0) * gain, (h, w))
-        return (np.round(z / z.std() * 256) / 256).astype(np.float32)
+    def unit_variance(z: np.ndarray) -> np.ndarray:
+        return (np.round(z / z.std() * 256) / 256).astype(np.float32)  # rounded: the same on every machine
+
+    def smooth(gain: np.ndarray) -> np.ndarray:
+        """Noise with the given gain at each frequency."""
+        return unit_variance(np.fft.irfft2(np.fft.rfft2(rng.standard_normal((h, w))) * gain, (h, w)))
 
     white = rng.standard_normal((3, h, w), dtype=np.float32)
     cloud = smooth(1 / (1 + (1.6 * fx) ** 2 + fy**2))
     ripple = smooth(1 / (60 + (9 * fx) ** 2 + fy**2))
     patch = smooth(1 / (20 + (2 * fx) ** 2 + fy**2))
-    curves = smooth(1 / (8 + fx**3), 64)
+    curves = unit_variance(np.fft.irfft(np.fft.rfft(rng.standard_normal((64, w))) / (8 + fx**3), w))
     texture = {
         GRASS: 7 * white[0] + 6 * patch,
         PAVEMENT: 2.5 * white[1] + 3 * patch,
@@ -159,7 +160,7 @@ def _skyline(stage: Stage, rng: np.random.Generator) -> None:
             _tree(stage, (left + right) // 2, base, rng)
         elif right > 1:
             _house(stage, left, right, base, rng)
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(0, 3)):
         _tree(stage, int(rng.integers(0, width)), base, rng)
 
 
@@ -220,28 +221,30 @@ def _ground(stage: Stage, rng: np.random.Generator) -> None:
     kinds = [kind for kind, _ in layout]
     lines = _edges(stage, layout, banks.curves, rng)
     yy = (np.arange(height, dtype=np.float32) + 0.5)[:, None]
+    fade = 0.22 * unit((height - yy) / depth) ** 2  # the haze of each row
     for k, kind in enumerate(kinds):
         line, end = lines[k], lines[k + 1]
-        rows = slice(max(int(line.min()) - 1, 0), min(int(end.max()) + 2, height))
-        inside = yy[rows] - line  # pixels below the band's far edge
-        tone = _cut(banks.texture[kind], rng, len(inside), width).copy()
+        top, bottom = max(int(line.min()) - 1, 0), min(int(end.max()) + 2, height)
+        inside = yy[top:bottom] - line  # pixels below the band's far edge
+        tone = _cut(banks.texture[kind], rng, bottom - top, width).copy()
         if kind == PAVEMENT:
-            tone += _slabs(yy[rows], stage, width)
+            tone += _slabs(yy[top:bottom], stage, width)
         if ROAD in (kind, kinds[k - 1] if k else None):  # the kerb
             tone += 24 * unit(1 + 0.02 * (line.mean() - stage.foot) - inside)
         if kind == ROAD:  # the dashes along its middle
             dash = (np.arange(width) * 14 // width + rng.integers(2)) % 2
-            off = np.abs(yy[rows] - (0.45 * line + 0.55 * end))
+            off = np.abs(yy[top:bottom] - (0.45 * line + 0.55 * end))
             tone += unit(1 + 0.008 * depth - off) * (84 * dash).astype(np.float32)
-        window = stage.image[:, rows]
-        picture = _planes(_tint(rng, _GROUND[kind]) * stage.light) + tone
-        picture -= window
-        picture *= unit(inside + 0.5)
-        window += picture
-        stage.stuff[rows][inside >= 0] = kind
-    fade = 0.22 * (np.arange(depth, 0, -1, dtype=np.float32)[:, None] / depth) ** 2
-    ground = stage.image[:, stage.foot :]
-    ground += (_planes(stage.haze) - ground) * fade
+        haze = fade[top:bottom]
+        colour = _planes(_tint(rng, _GROUND[kind]) * stage.light)
+        picture = colour + (_planes(stage.haze) - colour) * haze + tone * (1 - haze)
+        # The rows that the wavy edge crosses are blended; those below it are simply replaced.
+        edge = min(int(line.max()) + 2 - top, bottom - top)
+        window = stage.image[:, top : top + edge]
+        window += (picture[:, :edge] - window) * unit(inside[:edge] + 0.5)
+        stage.image[:, top + edge : bottom] = picture[:, edge:]
+        stage.stuff[top : top + edge][inside[:edge] >= 0] = kind
+        stage.stuff[top + edge : bottom] = kind
 
 
 def _edges(stage: Stage, layout: tuple, curves: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:

@@ -63,18 +63,20 @@ class Sprite:
 
 
 @functools.cache
-def _painting(sprite: Sprite, rows: int) -> np.ndarray:
-    """How many cells of each part lie above and left of each grid corner: (rows + 1, columns + 1, PARTS) float32.
+def _painting(sprite: Sprite, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """A sprite as a summed-area table (Crow 1984), from which the parts' shares in a rectangle take four look-ups.
 
-    From this summed-area table (Crow 1984) the share of each part in any rectangle takes four look-ups.
+    Returns how many cells of each part lie above and left of each grid corner, (rows + 1, columns + 1, P) float32,
+    and the numbers (P,) of the parts that the sprite has.
     """
     canvas = Canvas(rows, sprite.aspect)
     sprite.paint(canvas)
     filled = canvas.index > 0  # crop to what is painted: the box of a sprite is then tight
     ys, xs = np.flatnonzero(filled.any(1)), np.flatnonzero(filled.any(0))
     index = canvas.index[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
-    cells = (index[:, :, None] == np.arange(PARTS)).cumsum(0).cumsum(1)
-    return np.pad(cells, ((1, 0), (1, 0), (0, 0))).astype(np.float32)
+    parts = np.unique(index[index > 0])
+    cells = (index[:, :, None] == parts).cumsum(0).cumsum(1)
+    return np.pad(cells, ((1, 0), (1, 0), (0, 0))).astype(np.float32), parts
 
 
 @functools.cache
@@ -87,7 +89,7 @@ def _cuts(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
 @functools.cache
 def proportions(sprite: Sprite) -> float:
     """Width divided by height of the painted part of a sprite."""
-    rows, columns, _ = _painting(sprite, _LEVELS[0]).shape
+    rows, columns, _ = _painting(sprite, _LEVELS[0])[0].shape
     return (columns - 1) / (rows - 1)
 
 
@@ -98,14 +100,14 @@ def render(sprite: Sprite, palette: np.ndarray, height: int, width: int, flip: b
     All whole numbers, so that the sums are exact and the same on every machine.
     Returns (4, height, width) float32: colour times opacity, and opacity.
     """
-    table = _painting(sprite, next((r for r in _LEVELS if r >= 3 * height), _LEVELS[-1]))
+    table, parts = _painting(sprite, next((r for r in _LEVELS if r >= 3 * height), _LEVELS[-1]))
     y, tall = _cuts(table.shape[0] - 1, height)
     x, wide = _cuts(table.shape[1] - 1, width)
-    corners = table[y[:, None], x]
+    corners = table.reshape(-1, len(parts)).take(y[:, None] * table.shape[1] + x, axis=0)
     below = corners[1:] - corners[:-1]
-    cells = below[:, 1:] - below[:, :-1]  # (height, width, PARTS)
+    cells = below[:, 1:] - below[:, :-1]  # (height, width, P)
     # One small product for each row: too small for BLAS to start threads, which would fight over the cores.
-    picture = palette @ cells.transpose(0, 2, 1)  # (height, 4, width)
+    picture = palette[:, parts] @ cells.transpose(0, 2, 1)  # (height, 4, width)
     picture /= tall[:, None, None] * wide
     picture = picture.transpose(1, 0, 2)
     return picture[:, :, ::-1] if flip else picture
