@@ -1,0 +1,9 @@
+"""Checks of the exercises: `checks.iou(iou)` prints "ok 00-1: 7 checks" or fails with the likely mistake.
+
+One module a lesson; every check is re-exported here under the name of the function that it checks.
+"""
+
+from course_lib.lessons.checks.base import CheckFailed, Exercise
+from course_lib.lessons.checks.tour import focal_terms, iou, precision_recall
+
+__all__ = ["CheckFailed", "Exercise", "focal_terms", "iou", "precision_recall"]

@@ -1,0 +1,195 @@
+"""How an exercise is checked: call the learner's function on inputs whose answers are known, name the likely mistake.
+
+The mistakes that people make are functions too. A wrong answer is compared with what each of them gives for the same
+input; the one that agrees is the hint. So a hint is never a guess, and a new one is a line in a table.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NO_GRADIENT = "no gradient reaches the input: .item(), .detach(), .numpy() and torch.tensor(...) cut it off"
+IN_PLACE = "your function changed its input in place; whoever passed it in still needs it"
+NOTHING = "your function returned nothing; end it with return"
+BY_HAND = "work one of these out with pencil and paper, and compare it with your formula part by part"
+
+
+class CheckFailed(AssertionError):
+    """A wrong answer. A notebook shows the text alone: the traceback would be the check's, not the learner's."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints instead of a traceback."""
+        return [str(self)]
+
+
+class Exercise:
+    """The checks of one exercise; each passes and is counted, or raises CheckFailed.
+
+    Args:
+        number: "00-1", as on the exercise's card.
+        function: the learner's; it returns a tensor, or a tuple of numbers or tensors.
+        reference: gives the right answers.
+        mistakes: by hint, a function that makes that mistake.
+    """
+
+    def __init__(
+        self, number: str, function: Callable, *, reference: Callable, mistakes: Mapping[str, Callable]
+    ) -> None:
+        self.number, self.function, self.reference, self.mistakes = number, function, reference, mistakes
+        self.passed = 0
+
+    def shape(self, what: str, *arguments: Any) -> None:
+        """As many results as the reference has, each of its shape."""
+        found, expected = self._call(what, arguments), _parts(self.reference(*arguments))
+        shapes = [_shapes(parts) for parts in (found, expected)]
+        if shapes[0] != shapes[1]:
+            self._fail(what, arguments, *shapes, self._diagnose(found, arguments) or "look at the shapes step by step")
+        self.passed += 1
+
+    def dtype(self, what: str, *arguments: Any) -> None:
+        """The tensor has the reference's type of number."""
+        (found,), (expected,) = self._call(what, arguments), _parts(self.reference(*arguments))
+        if found.dtype != expected.dtype:
+            hint = "keep the type of the input: no .float(), no torch.tensor(...) on the way"
+            self._fail(what, arguments, str(found.dtype), str(expected.dtype), hint)
+        self.passed += 1
+
+    def value(self, what: str, *arguments: Any, expected: Any = None, hint: str = BY_HAND) -> None:
+        """The right answer: `expected`, worked out by hand, or the reference's. `hint` is for a mistake unknown."""
+        found = self._call(what, arguments, hint)
+        right = _parts(self.reference(*arguments) if expected is None else expected)
+        if not _same(found, right):
+            self._fail(what, arguments, *_apart(found, right), self._diagnose(found, arguments) or hint)
+        self.passed += 1
+
+    def gradient(self, what: str, *arguments: Any) -> None:
+        """The derivative of the summed answer by the first argument, a float64 tensor."""
+        found = self._slope(self._run(what), what, arguments)
+        right = self._slope(self.reference, what, arguments)
+        if not _same([found], [right]):
+            hints = (
+                hint
+                for hint, wrong in self.mistakes.items()
+                if _same([found], [_quietly(self._slope, wrong, what, arguments)])
+            )
+            hint = next(hints, "a part of the formula is detached, or rounds, or compares")
+            self._fail(what, arguments, *_apart([found], [right]), hint)
+        self.passed += 1
+
+    def done(self) -> None:
+        """Say that all is well."""
+        print(f"ok {self.number}: {self.passed} checks")
+
+    def _call(self, what: str, arguments: tuple, hint: str = "") -> list[Tensor]:
+        """The learner's answer for copies of the arguments, as a list of tensors."""
+        copies = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
+        answer = self._run(what, hint)(*copies)
+        if any(isinstance(a, Tensor) and not torch.equal(a, c) for a, c in zip(arguments, copies)):
+            raise CheckFailed(self._say(what, IN_PLACE))
+        if answer is None:
+            raise CheckFailed(self._say(what, NOTHING))
+        try:
+            return _parts(answer)
+        except (TypeError, ValueError, RuntimeError):
+            kind = type(answer).__name__
+            raise CheckFailed(self._say(what, f"your function returned a {kind}, not numbers")) from None
+
+    def _run(self, what: str, hint: str = "") -> Callable:
+        """The learner's function, whose own errors say in which check they came up."""
+        advice = f"\n  Hint: {hint}." if hint else ""
+
+        def run(*arguments: Any) -> Any:
+            try:
+                return self.function(*arguments)
+            except NotImplementedError:
+                raise CheckFailed(f"{self.number} is not solved yet: write the body in the cell above") from None
+            except Exception as error:
+                error.add_note(f"{self.number}, {what}: your function was called with {_call_text(arguments)}{advice}")
+                raise
+
+        return run
+
+    def _slope(self, function: Callable, what: str, arguments: tuple) -> Tensor:
+        """d sum(function) / d first argument. Raises CheckFailed if nothing depends on it."""
+        first = arguments[0].clone().requires_grad_()
+        total = sum(part.sum() for part in _parts(function(first, *arguments[1:])))
+        if not total.requires_grad:
+            raise CheckFailed(self._say(what, NO_GRADIENT))
+        return torch.autograd.grad(total, first)[0]
+
+    def _diagnose(self, found: list[Tensor], arguments: tuple) -> str:
+        """The hint of the mistake that gives just this answer; empty if none does."""
+        wrong = ((hint, _quietly(lambda f: _parts(f(*arguments)), mistake)) for hint, mistake in self.mistakes.items())
+        return next((hint for hint, answer in wrong if answer is not None and _same(found, answer)), "")
+
+    def _fail(self, what: str, arguments: tuple, found: str, expected: str, hint: str) -> None:
+        lines = f"\n  called with  {_call_text(arguments)}\n  found        {found}\n  expected     {expected}"
+        raise CheckFailed(self._say(what, hint, lines))
+
+    def _say(self, what: str, hint: str, lines: str = "") -> str:
+        return f"{self.number}, {what}{lines}\n  Hint: {hint}."
+
+
+def _quietly(function: Callable, *arguments: Any) -> Any:
+    """What the function gives, or None where it cannot: a mistake need not fit every input."""
+    try:
+        return function(*arguments)
+    except Exception:
+        return None
+
+
+def _parts(answer: Any) -> list[Tensor]:
+    """An answer as a list of tensors; Python numbers become float64."""
+    parts = list(answer) if isinstance(answer, tuple | list) else [answer]
+    return [p if isinstance(p, Tensor) else torch.tensor(float(p), dtype=torch.float64) for p in parts]
+
+
+def _same(found: list[Tensor], right: list[Tensor | None]) -> bool:
+    """Equal in number, shape and value, to 1e-5 in float32 and 1e-9 where both are float64."""
+    if len(found) != len(right):
+        return False
+    for a, b in zip(found, right):
+        if b is None or a.shape != b.shape:
+            return False
+        close = 1e-9 if a.dtype == b.dtype == torch.float64 else 1e-5
+        if not torch.allclose(a.detach().double(), b.detach().double(), rtol=close, atol=close, equal_nan=True):
+            return False
+    return True
+
+
+def _apart(found: list[Tensor], right: list[Tensor]) -> tuple[str, str]:
+    """Both as text; of large tensors the first place where they differ."""
+    if len(found) == len(right) == 1 and found[0].shape == right[0].shape and found[0].numel() > 12:
+        a, b = found[0].detach().double(), right[0].detach().double()
+        place = tuple((~torch.isclose(a, b, rtol=1e-6)).nonzero()[:1].flatten().tolist())
+        where = "".join(f"[{i}]" for i in place)
+        return f"{a[place]:.6g} at {where}", f"{b[place]:.6g} there"
+    return _text(found), _text(right)
+
+
+def _shapes(parts: list[Tensor]) -> str:
+    shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+    return f"shape {shapes}" if len(parts) == 1 else f"{len(parts)} results of shapes {shapes}"
+
+
+def _text(value: Any) -> str:
+    """A value as a learner reads it: short, rounded; large tensors by their shape."""
+    if isinstance(value, list):
+        return ", ".join(_text(part) for part in value)
+    if not isinstance(value, Tensor):
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if value.numel() > 12:
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}".replace("torch.", "")
+    return str(_rounded(value.detach().tolist()))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _call_text(arguments: tuple) -> str:
+    return ", ".join(_text(argument) for argument in arguments)

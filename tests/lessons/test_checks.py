@@ -1,0 +1,119 @@
+"""The protocol of the checks: what passes, how a wrong answer is reported, which errors stay the learner's own."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from course_lib.lessons.checks import CheckFailed, Exercise
+
+
+def double(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+MISTAKES = {"you squared it": lambda x: x**2, "you added them up": lambda x: 2 * x.sum()}
+X = torch.tensor([1.0, 3.0])
+
+
+def exercise(function, reference=double) -> Exercise:
+    return Exercise("07-2", function, reference=reference, mistakes=MISTAKES)
+
+
+def failure(function, check: str = "value", *arguments, reference=double) -> str:
+    with pytest.raises(CheckFailed) as caught:
+        getattr(exercise(function, reference), check)("two numbers", *(arguments or (X,)))
+    return str(caught.value)
+
+
+def test_what_passes_is_counted_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    check = exercise(double)
+    check.shape("a", X)
+    check.dtype("a", X)
+    check.value("a", X)
+    check.value("by hand", X, expected=torch.tensor([2.0, 6.0]))
+    check.gradient("slope", X.double())
+    assert check.passed == 5
+    check.done()
+    assert capsys.readouterr().out == "ok 07-2: 5 checks\n"
+
+
+def test_a_wrong_answer_shows_call_found_expected_and_the_mistake_that_gives_it() -> None:
+    assert failure(lambda x: x * x) == (
+        "07-2, two numbers\n  called with  [1.0, 3.0]\n  found        [1.0, 9.0]\n  expected     [2.0, 6.0]\n"
+        "  Hint: you squared it."
+    )
+    assert "Hint: you added them up." in failure(lambda x: 2 * x.sum(), "shape")
+
+
+def test_an_unknown_mistake_gets_general_advice() -> None:
+    assert "pencil and paper" in failure(lambda x: 5 * x)
+    check = exercise(lambda x: 5 * x)
+    with pytest.raises(CheckFailed, match="Hint: count again"):
+        check.value("two numbers", X, hint="count again")
+
+
+def test_of_large_tensors_the_first_difference_is_shown() -> None:
+    x = torch.ones(4, 5)
+    message = failure(lambda x: 2 * x + torch.eye(4, 5).flip(1), "value", x)
+    assert "called with  a float32 tensor of shape (4, 5)" in message
+    assert "found        3 at [0][4]\n  expected     2 there" in message
+
+
+def test_nan_is_a_wrong_answer() -> None:
+    assert "found        [nan, nan]" in failure(lambda x: x / 0 * 0)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: None, "returned nothing"),
+        (lambda x: "six", "returned a str, not numbers"),
+        (lambda x: {"a": 1}, "returned a dict, not numbers"),
+        (lambda x: x.mul_(2), "changed its input in place"),
+    ],
+)
+def test_what_is_no_answer_is_said(function, words: str) -> None:
+    assert words in failure(function)
+
+
+def test_another_type_of_number_is_found() -> None:
+    message = failure(lambda x: 2 * x.float(), "dtype", X.double())
+    assert "found        torch.float32\n  expected     torch.float64" in message
+    assert "keep the type" in message
+
+
+def test_another_number_of_results_is_a_wrong_shape() -> None:
+    message = failure(lambda x: (x, x), "shape")
+    assert "found        2 results of shapes (2,), (2,)\n  expected     shape (2,)" in message
+
+
+def test_a_gradient_that_is_cut_off_or_wrong_is_found() -> None:
+    x = X.double()
+    assert "no gradient reaches the input" in failure(lambda x: 2 * x.detach(), "gradient", x)
+    assert "you squared it" in failure(lambda x: x**2, "gradient", x)
+    partly = failure(lambda x: x + x.detach(), "gradient", x)
+    assert "found        [1.0, 1.0]\n  expected     [2.0, 2.0]" in partly
+    assert "a part of the formula is detached" in partly
+
+
+def test_an_unsolved_exercise_says_so() -> None:
+    def stub(x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    assert failure(stub) == "07-2 is not solved yet: write the body in the cell above"
+
+
+def test_the_learners_own_error_comes_through_with_the_call() -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        exercise(lambda x: 1 / 0).value("two numbers", X, hint="count again")
+    note = "07-2, two numbers: your function was called with [1.0, 3.0]\n  Hint: count again."
+    assert caught.value.__notes__ == [note]
+
+
+def test_python_numbers_are_answers() -> None:
+    exercise(lambda x: 0.5, reference=lambda x: torch.tensor(0.5)).value("a half", X)
+    exercise(lambda x: [1, 0.5], reference=lambda x: (1.0, torch.tensor(0.5))).value("two", X)
+
+
+def test_the_notebook_shows_the_message_without_a_traceback() -> None:
+    assert CheckFailed("a\nb")._render_traceback_() == ["a\nb"]
