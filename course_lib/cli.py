@@ -159,7 +159,7 @@ def train(
     precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 8,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; by default the preset's.")] = None,
 ) -> None:
     """Train a detector on any COCO data set. Ctrl-C saves; --resume goes on.
@@ -167,8 +167,8 @@ def train(
     Input size, anchors and schedule follow from the data and the budget.
     """
     from course_lib.detectors.presets import get_preset
+    from course_lib.engine.recipe import Recipe
     from course_lib.engine.run import pick_precision, train_run
-    from course_lib.engine.train import Recipe
 
     if model != "retinanet":
         raise ValueError(f"unknown model {model!r}: did you mean 'retinanet'?")

@@ -1,8 +1,8 @@
-"""From the data and the budget to a recipe: input size, anchors, batch, schedule. Nothing to set by hand.
+"""From the data and the budget to a recipe: input size, anchors, augmentation. Nothing to set by hand.
 
 A fixed recipe fits one data set. Objects of 10 px in photographs of 2,000 px need other inputs and other anchors than
-cells of 80 px in pictures of 320 px, and four minutes allow other inputs than an hour. All of it follows from three
-facts that are read from the annotations before the first image is opened: image sizes, box sizes, number of images.
+cells of 80 px in pictures of 320 px, and four minutes allow other inputs than an hour. All of it follows from facts
+that are read from the annotations before the first image is opened: image sizes, box sizes, number of images.
 """
 
 import math
@@ -12,10 +12,16 @@ import numpy as np
 
 from course_lib.datasets.coco import CocoDetection
 from course_lib.detectors.presets import RetinaNetPreset
+from course_lib.engine.recipe import Recipe
 
-SMALLEST = 16.0  # network pixels that a small object (10 % quantile) should have: two cells of the finest level
-PIXELS_PER_SECOND = 2.5e6  # that the tiny preset trains on two ordinary cores; only its order of magnitude matters
-VIEWS = 6000  # images that a training should at least see, whatever the input size
+PIXELS_PER_SECOND = 1.5e6  # that the tiny preset trains on two cores; only its order of magnitude matters
+VIEWS = 12_000  # images that a training should see
+FEWEST_VIEWS = 4_000  # … or, where only large inputs show the small objects, at least these
+PASSES = 5  # … and each image so often
+SMALL_OBJECT = 8.0  # network pixels that a small object (10 % quantile) should have: two cells of the finest level
+LARGEST_FACTOR = 2.0  # enlarging adds no detail
+STRIDES_AN_OBJECT = 16
+MANY_PASSES = 15  # from here on a network begins to know the images by heart, and augmentation pays
 
 
 @dataclass(frozen=True)
@@ -74,50 +80,67 @@ def _quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
     return float(values[order][np.searchsorted(np.cumsum(weights[order]), q).clip(max=len(values) - 1)])
 
 
-def fit_preset(preset: RetinaNetPreset, stats: BoxStatistics, seconds: float | None) -> RetinaNetPreset:
-    """The preset with input size and anchors made for this data and this budget.
-
-    The image is scaled so that its small objects cover two cells of the finest level, but not so far that the budget
-    buys too few looks at the data. Anchor sizes then run geometrically from the smallest objects to the largest, and
-    the ratios are the data's own.
+def fit(preset: RetinaNetPreset, recipe: Recipe, stats: BoxStatistics) -> tuple[RetinaNetPreset, Recipe]:
+    """The preset and the recipe, made for this data and this budget.
 
     Args:
-        preset: one whose input is resized by "fit"; any other is returned as it is, for it belongs to weights.
+        preset: one whose input is resized by "fit" gets an input size and anchors; any other keeps its own, for
+            they belong to published weights.
+        recipe: gets its augmentation unless that is set.
         stats: of the training split.
-        seconds: of training, or None if the budget is in iterations.
     """
-    if preset.input.resize != "fit":
-        return preset
-    size = input_size(stats, seconds, divisor=preset.input.divisor)
-    factor = min(size[0] / stats.height, size[1] / stats.width)
-    anchors = replace(
-        preset.anchors,
-        sizes=anchor_sizes(stats, factor, preset.anchors.strides, per_level=len(preset.anchors.sizes[0])),
-        ratios=anchor_ratios(stats),
-    )
-    return replace(preset, anchors=anchors, input=replace(preset.input, size=size))
+    if preset.input.resize == "fit":
+        size = input_size(stats, recipe, divisor=preset.input.divisor)
+        factor = min(size[0] / stats.height, size[1] / stats.width)
+        sizes = anchor_sizes(stats, factor, preset.anchors.strides, per_level=len(preset.anchors.sizes[0]))
+        levels = len(sizes)  # coarser ones have nothing to do
+        anchors = replace(
+            preset.anchors, sizes=sizes, strides=preset.anchors.strides[:levels], ratios=anchor_ratios(stats)
+        )
+        backbone = replace(preset.backbone, levels=preset.backbone.levels[:levels])
+        preset = replace(preset, anchors=anchors, backbone=backbone, input=replace(preset.input, size=size))
+    if recipe.augmentation == "auto":
+        passes = views(recipe, preset.input.size) / stats.images
+        recipe = replace(recipe, augmentation="strong" if passes >= MANY_PASSES else "flip")
+    return preset, recipe
 
 
-def input_size(stats: BoxStatistics, seconds: float | None, *, divisor: int) -> tuple[int, int]:
-    """(height, width) of the network's input, multiples of `divisor`."""
-    factor = SMALLEST / stats.size_quantile(0.1)
-    factor = min(factor, 1.5)  # enlarging adds no detail
-    if seconds is not None:
-        affordable = seconds * PIXELS_PER_SECOND / VIEWS
-        factor = min(factor, math.sqrt(affordable / (stats.height * stats.width)))
-    factor = max(factor, 128 / max(stats.height, stats.width))
-    return tuple(max(divisor, round(side * factor / divisor) * divisor) for side in (stats.height, stats.width))
+def views(recipe: Recipe, size: tuple[int, int]) -> float:
+    """About how many images the budget lets a training see at this input size."""
+    if recipe.iterations is not None:
+        return recipe.iterations * recipe.batch_size
+    return 60 * recipe.minutes * PIXELS_PER_SECOND / (size[0] * size[1])
+
+
+def input_size(stats: BoxStatistics, recipe: Recipe, *, divisor: int) -> tuple[int, int]:
+    """(height, width) of the network's input in multiples of `divisor`: as large as the budget allows.
+
+    The budget should buy `VIEWS` images, and `PASSES` over a large data set. If small objects then cover less than two
+    cells of the finest level the input is larger, and fewer images are seen. Images are enlarged for that reason alone.
+    """
+    area = stats.height * stats.width
+    show = SMALL_OBJECT / stats.size_quantile(0.1)  # scales the small objects to what the network can see
+    pixels = PIXELS_PER_SECOND * 60 * (recipe.minutes or 4.0)  # a budget in iterations says nothing of time
+    afford = math.sqrt(pixels / max(VIEWS, PASSES * stats.images) / area)
+    most = math.sqrt(pixels / FEWEST_VIEWS / area)
+    factor = min(max(show, min(afford, 1.0)), most, LARGEST_FACTOR)
+    return tuple(max(2, round(side * factor / divisor)) * divisor for side in (stats.height, stats.width))
 
 
 def anchor_sizes(
     stats: BoxStatistics, factor: float, strides: tuple[int, ...], *, per_level: int
 ) -> tuple[tuple[float, ...], ...]:
-    """Anchor sizes of each level: a geometric sequence over the sizes that occur, in network pixels."""
-    low = max(stats.size_quantile(0.02) * factor, strides[0] / 2)
-    high = max(stats.size_quantile(0.98) * factor, 2 * low)
-    count = per_level * len(strides)
-    sizes = np.geomspace(low * 1.1, high / 1.1, count)
-    return tuple(tuple(round(float(s), 1) for s in level) for level in sizes.reshape(len(strides), per_level))
+    """Anchor sizes of each level: a geometric sequence over the sizes that occur, in network pixels.
+
+    The paper's anchors are four to six strides large. Much smaller ones lie so far apart that few of them overlap an
+    object well, and training starves: a coarse level is only added for objects over `STRIDES_AN_OBJECT` strides of the
+    level before it, which sees no further.
+    """
+    low = max(stats.size_quantile(0.02) * factor, strides[0]) * 1.1
+    high = max(stats.size_quantile(0.98) * factor / 1.1, 2 * low)
+    levels = next((n for n in range(2, len(strides)) if high <= STRIDES_AN_OBJECT * strides[n - 1]), len(strides))
+    sizes = np.geomspace(low, high, per_level * levels).reshape(levels, per_level)
+    return tuple(tuple(round(float(s), 1) for s in level) for level in sizes)
 
 
 def anchor_ratios(stats: BoxStatistics) -> tuple[float, float, float]:

@@ -10,8 +10,10 @@ from course_lib import __version__
 from course_lib.datasets.coco import CocoDetection
 from course_lib.detectors.presets import RetinaNetPreset, preset_from_dict, preset_to_dict
 from course_lib.engine import checkpoint
-from course_lib.engine.plan import box_statistics, fit_preset
-from course_lib.engine.train import Recipe, Trainer
+from course_lib.engine.memory import keep_freed_memory
+from course_lib.engine.plan import box_statistics, fit
+from course_lib.engine.recipe import SCALES, Recipe
+from course_lib.engine.train import Trainer
 
 
 def train_run(
@@ -44,8 +46,7 @@ def train_run(
         OSError: if the folder cannot be written.
         KeyboardInterrupt: after Ctrl-C, with the state saved.
     """
-    seconds = None if recipe.minutes is None else 60 * recipe.minutes
-    fitted = fit_preset(preset, box_statistics(train_data), seconds)
+    fitted, recipe = fit(preset, recipe, box_statistics(train_data))
     header = {
         "preset": preset_to_dict(fitted),
         "label_map": train_data.label_map.to_dict(),
@@ -59,12 +60,13 @@ def train_run(
         _check_same(json.loads((out / checkpoint.CONFIG).read_text(encoding="utf-8")), header, out)
     else:
         _claim(out, header)
+    keep_freed_memory()
     torch.manual_seed(recipe.seed)  # the weights' initial values come from torch's global generator
     model = preset_from_dict(header["preset"]).build(len(train_data.label_map)).to(pick_device(device))
     trainer = Trainer(
         model,
         recipe,
-        train_data=train_data.shrunk(round(recipe.scale[1] * max(fitted.input.size))),
+        train_data=train_data.shrunk(round(SCALES[recipe.augmentation][1] * max(fitted.input.size))),
         val_data=val_data,
         out=out,
         header=header,

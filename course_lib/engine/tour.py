@@ -17,9 +17,10 @@ from course_lib.detectors.presets import TINY
 from course_lib.engine import checkpoint
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
 from course_lib.engine.mistakes import worst_mistakes
+from course_lib.engine.recipe import Recipe
 from course_lib.engine.report import render_report
 from course_lib.engine.run import train_run
-from course_lib.engine.train import Recipe, read_log
+from course_lib.engine.train import read_log
 
 
 class Stopwatch:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,48 +23,10 @@ from course_lib.datasets.transforms import train_transform
 from course_lib.engine import checkpoint
 from course_lib.engine.batches import BatchStream
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
+from course_lib.engine.recipe import SCALES, Recipe
 
 LOG_EVERY = 20  # iterations
 SAVE_EVERY = 20.0  # seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train; the defaults are the tiny preset's.
-
-    Attributes:
-        minutes, iterations: the budget; exactly one is set. With minutes, the schedule follows the clock.
-        seed: of weights, order and augmentation.
-        batch_size: images a step.
-        optimizer: "adamw" or "sgd" (momentum 0.9).
-        learning_rate, weight_decay: of the optimizer; norms and biases are not decayed.
-        warmup: share of the budget over which the rate rises linearly; then it falls as a cosine to 1 % of the peak.
-        clip: largest gradient norm.
-        ema: decay of the weights' moving average, which is what is evaluated and saved.
-        precision: "fp32" or "bf16" (autocast; weights and optimizer stay fp32).
-        scale: range of the random scale of augmentation.
-        evaluations: how often the validation images are judged on the way.
-        evaluation_images: how many of them.
-    """
-
-    minutes: float | None = None
-    iterations: int | None = None
-    seed: int = 0
-    batch_size: int = 16
-    optimizer: str = "adamw"
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.02
-    warmup: float = 0.03
-    clip: float = 10.0
-    ema: float = 0.998
-    precision: str = "fp32"
-    scale: tuple[float, float] = (0.8, 1.25)
-    evaluations: int = 5
-    evaluation_images: int = 100
-
-    def __post_init__(self):
-        if (self.minutes is None) == (self.iterations is None):
-            raise ValueError("give the budget as minutes or as iterations, one of the two")
 
 
 def learning_rate_factor(progress: float, warmup: float) -> float:
@@ -106,7 +67,10 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.train_data, self.val_data = train_data, val_data
         self.batches = BatchStream(
-            train_data, train_transform(size, scale=recipe.scale), recipe.batch_size, recipe.seed
+            train_data,
+            train_transform(size, scale=SCALES[recipe.augmentation], photometric=recipe.augmentation == "strong"),
+            recipe.batch_size,
+            recipe.seed,
         )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(model, recipe)

@@ -1,10 +1,10 @@
-"""Backbones: ResNet with its widths and strides as parameters, and VGG-16 on torchvision's class.
+"""Backbones: ResNet with its widths and strides as parameters, and VGG-16 on torchvision's layers.
 
 A backbone maps images (B, 3, H, W) to a dict of feature maps C2 … C5; the map C_l has stride 2^l.
 """
 
 from torch import Tensor, nn
-from torchvision.models import vgg16
+from torchvision.models.vgg import cfgs, make_layers
 
 from course_lib.nn.norm import make_norm
 
@@ -14,6 +14,15 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """A convolution without bias (a norm follows) that keeps the size at stride 1."""
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
+
+
+def initialise(module: nn.Module) -> None:
+    """Random weights that keep the variance through layers of ReLU (He et al., 2015); biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class BasicBlock(nn.Module):
@@ -123,7 +132,8 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "7x7" else nn.Identity()
         self.channels = {}  # of each level
         channels = stem_width
-        for stage, (depth, width) in enumerate(zip(blocks, widths), start=1):
+        top = max(int(level[1]) for level in levels) - 1  # the stages above the highest level wanted are not built
+        for stage, (depth, width) in enumerate(zip(blocks[:top], widths), start=1):
             stride = 1 if stage == 1 and stem == "7x7" else 2
             layers = []
             for i in range(depth):
@@ -134,16 +144,14 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage}", nn.Sequential(*layers))
             self.channels[f"c{stage + 1}"] = channels
         self.levels = tuple(levels)
-        self._initialise()
+        initialise(self)
         self._freeze(frozen_stages)
 
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    def _stages(self) -> list[nn.Sequential]:
+        return [getattr(self, f"layer{i}") for i in range(1, len(self.channels) + 1)]
 
     def _freeze(self, stages: int) -> None:
-        parts = [(self.conv1, self.bn1), (self.layer1,), (self.layer2,), (self.layer3,), (self.layer4,)]
+        parts = [(self.conv1, self.bn1), *((stage,) for stage in self._stages())]
         for part in parts[:stages]:
             for module in part:
                 module.requires_grad_(False)
@@ -152,7 +160,7 @@ class ResNet(nn.Module):
         """Feature maps of the wanted levels for normalised images (B, 3, H, W)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         features = {}
-        for level, stage in zip(("c2", "c3", "c4", "c5"), (self.layer1, self.layer2, self.layer3, self.layer4)):
+        for level, stage in zip(self.channels, self._stages()):
             x = stage(x)
             if level in self.levels:
                 features[level] = x
@@ -163,7 +171,7 @@ VGG_LEVELS = {"c2": 15, "c3": 22, "c4": 29, "c5": 30}  # index of the layer in t
 
 
 class VGG16(nn.Module):
-    """VGG-16's convolutions (torchvision's class and parameter names) as a backbone with levels.
+    """VGG-16's convolutions (torchvision's layers and parameter names) as a backbone with levels.
 
     C2 is conv3_3 (stride 4), C3 conv4_3 (stride 8), C4 conv5_3 (stride 16), C5 the last pooling (stride 32).
 
@@ -175,9 +183,11 @@ class VGG16(nn.Module):
         super().__init__()
         if unknown := set(levels) - set(VGG_LEVELS):
             raise ValueError(f"unknown levels {sorted(unknown)}: expected some of c2, c3, c4, c5")
-        self.features = vgg16(weights=None).features
+        # torchvision's VGG class would also build the classifier, 124 million weights.
+        self.features = make_layers(cfgs["D"], batch_norm=False)
         self.levels = tuple(levels)
         self.channels = {"c2": 256, "c3": 512, "c4": 512, "c5": 512}
+        initialise(self)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Feature maps of the wanted levels for normalised images (B, 3, H, W)."""
