@@ -1,0 +1,41 @@
+"""A RetinaNet so small that every test may build its own."""
+
+from dataclasses import replace
+
+import torch
+
+from course_lib.detectors.presets import ResNetSpec, RetinaNetPreset
+from course_lib.detectors.retinanet import AnchorSpec, LossSpec, RetinaNet
+from course_lib.nn.preprocess import InputSpec
+
+SMALL = RetinaNetPreset(
+    name="small",
+    backbone=ResNetSpec(
+        blocks=(1, 1, 1, 1),
+        bottleneck=False,
+        stem_width=4,
+        widths=(4, 8, 8, 8),
+        stem="3x3",
+        norm="batch",
+        frozen_stages=0,
+    ),
+    channels=8,
+    fpn_extra="",
+    head_depth=1,
+    anchors=AnchorSpec(sizes=((8.0, 12.0), (16.0, 24.0), (32.0, 48.0)), strides=(8, 16, 32)),
+    loss=LossSpec(normalizer="batch"),
+    input=InputSpec(resize="none"),
+)
+
+
+def small(num_classes: int = 3, *, seed: int = 0, **changes) -> RetinaNet:
+    """SMALL with some fields changed, and weights from that seed."""
+    torch.manual_seed(seed)
+    return replace(SMALL, **changes).build(num_classes)
+
+
+def target(boxes, labels) -> dict[str, torch.Tensor]:
+    return {"boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), "labels": torch.tensor(labels).long()}
+
+
+EMPTY = target([], [])
