@@ -37,7 +37,9 @@ def read_image(path: Path, *, max_size: int | None = None, expected: tuple[int, 
 
     Grayscale is repeated over the channels, palettes are looked up, alpha is dropped, and of 16-bit samples
     the upper eight bits are kept. `max_size` limits the longer side in pixels (a JPEG is then decoded at a
-    fraction of its size, which is several times faster). `expected`: (height, width) of the upright file.
+    fraction of its size, which is several times faster). `expected`: (height, width) that the record gives. Where that
+    is the size of the pixels as they are stored, and not of the upright picture, the annotations were made on the
+    stored pixels, and these are returned.
 
     Raises ValueError naming the file: missing, not an image, truncated; WrongSize if it is not as expected.
     """
@@ -46,32 +48,25 @@ def read_image(path: Path, *, max_size: int | None = None, expected: tuple[int, 
         raise ValueError(f"{path}: no such image file")
     try:
         with Image.open(path) as image:
-            size = upright_size(image)
-            stored = (image.height, image.width)
-            if expected is None or size == tuple(expected):
-                return _decode(image, scaled_size(*size, max_size))
+            size, stored = upright_size(image), (image.height, image.width)
+            upright = expected is None or tuple(expected) == size
+            if upright or tuple(expected) == stored:
+                return _decode(image, scaled_size(*(size if upright else stored), max_size), upright=upright)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
         raise ValueError(f"{path}: not a readable image ({error}); replace the file or its record") from error
-    raise WrongSize(f"{path}: {_size_mismatch(size, stored, expected)}")
+    raise WrongSize(
+        f"{path}: the file is {size[1]}x{size[0]}, its record says {expected[1]}x{expected[0]}; "
+        "correct width and height in the JSON, or restore the image that was annotated"
+    )
 
 
-def _size_mismatch(upright: tuple[int, int], stored: tuple[int, int], expected: tuple[int, int]) -> str:
-    """Say what is wrong when a file has (h, w) `upright` but its record says `expected`, and what to do."""
-    message = f"the file is {upright[1]}x{upright[0]}, its record says {expected[1]}x{expected[0]}"
-    if stored == tuple(expected):
-        return (
-            f"{message}; the file has an EXIF rotation that the annotations ignore: "
-            "remove the EXIF tag, or annotate the upright image"
-        )
-    return f"{message}; correct width and height in the JSON, or restore the image that was annotated"
-
-
-def _decode(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """Decode, turn upright, resize to (height, width) `size` and convert to RGB uint8 (H, W, 3)."""
-    if size != upright_size(image):
+def _decode(image: Image.Image, size: tuple[int, int], *, upright: bool) -> np.ndarray:
+    """Decode, turn upright if asked to, resize to (height, width) `size`, convert to RGB uint8 (H, W, 3)."""
+    if size != (upright_size(image) if upright else (image.height, image.width)):
         # Twice the wanted size leaves the final, well-filtered resize something to average.
         image.draft("RGB", (2 * max(size), 2 * max(size)))
-    image = ImageOps.exif_transpose(image)
+    if upright:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip at 255
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     image = image.convert("RGB")

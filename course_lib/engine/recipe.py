@@ -34,7 +34,7 @@ class Recipe:
     weight_decay: float = 0.02
     warmup: float = 0.03
     clip: float = 10.0
-    ema: float = 0.995
+    ema: float = 0.99
     precision: str = "fp32"
     augmentation: str = "auto"
     evaluations: int = 5
