@@ -45,7 +45,10 @@ def retinanet_from_torchvision(state: Mapping[str, Tensor], preset: RetinaNetPre
         ValueError: naming what does not fit.
     """
     preset = preset or retinanet_preset(state)
-    outputs = state["head.classification_head.cls_logits.bias"].numel()
+    last = "head.classification_head.cls_logits.bias"
+    if last not in state:
+        raise ValueError(f"these are not the weights of a torchvision RetinaNet: there is no {last}")
+    outputs = state[last].numel()
     model = preset.build(outputs // (len(preset.anchors.sizes[0]) * len(preset.anchors.ratios)))
     rules = list(BACKBONE)
     for theirs, ours, predictor in (("classification", "class", "cls_logits"), ("regression", "box", "bbox_reg")):
