@@ -279,7 +279,7 @@ def predict(
 @app.command()
 def tour(
     out: Annotated[Path, typer.Option(help="The folder for data, runs and report.")] = Path("runs/tour"),
-    minutes: Annotated[float, typer.Option(min=0.05, help="Training time.")] = 3.5,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Training time.")] = 3.8,
     images: Annotated[int, typer.Option(min=16, help="Training images; an eighth as many for validation.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Of the training; the Town stays the same.")] = 0,
     precision: Precision = "auto",

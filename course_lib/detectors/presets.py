@@ -127,7 +127,6 @@ TINY = RetinaNetPreset(
         sizes=((7.0, 11.0, 17.0), (25.0, 38.0, 59.0), (80.0, 110.0, 150.0), (200.0, 270.0, 370.0)),
         strides=(4, 8, 16, 32),
     ),
-    matching=MatchSpec(low=0.3, high=0.4),
     loss=LossSpec(box="giou", box_weight=2.0, normalizer="batch"),
     input=InputSpec(resize="fit", size=(128, 128), divisor=16),
 )

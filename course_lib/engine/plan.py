@@ -12,6 +12,7 @@ import numpy as np
 
 from course_lib.datasets.coco import CocoDetection
 from course_lib.detectors.presets import RetinaNetPreset
+from course_lib.detectors.retinanet import MatchSpec
 from course_lib.engine.recipe import Recipe
 
 PIXELS_PER_SECOND = 1.5e6  # that the tiny preset trains on two cores; only its order of magnitude matters
@@ -21,6 +22,7 @@ PASSES = 5  # … and each image so often
 SMALL_OBJECT = 8.0  # network pixels that a small object (10 % quantile) should have: two cells of the finest level
 LARGEST_FACTOR = 2.0  # enlarging adds no detail
 STRIDES_AN_OBJECT = 16
+MANY_SMALL = 0.25  # share of the objects
 MANY_PASSES = 15  # from here on a network begins to know the images by heart, and augmentation pays
 
 
@@ -93,12 +95,17 @@ def fit(preset: RetinaNetPreset, recipe: Recipe, stats: BoxStatistics) -> tuple[
         size = input_size(stats, recipe, divisor=preset.input.divisor)
         factor = min(size[0] / stats.height, size[1] / stats.width)
         sizes = anchor_sizes(stats, factor, preset.anchors.strides, per_level=len(preset.anchors.sizes[0]))
-        levels = len(sizes)  # coarser ones have nothing to do
         anchors = replace(
-            preset.anchors, sizes=sizes, strides=preset.anchors.strides[:levels], ratios=anchor_ratios(stats)
+            preset.anchors, sizes=sizes, strides=preset.anchors.strides[: len(sizes)], ratios=anchor_ratios(stats)
         )
-        backbone = replace(preset.backbone, levels=preset.backbone.levels[:levels])
-        preset = replace(preset, anchors=anchors, backbone=backbone, input=replace(preset.input, size=size))
+        backbone = replace(preset.backbone, levels=preset.backbone.levels[: len(sizes)])
+        preset = replace(
+            preset,
+            anchors=anchors,
+            backbone=backbone,
+            matching=thresholds(preset.matching, stats, factor, preset.anchors.strides[0]),
+            input=replace(preset.input, size=size),
+        )
     if recipe.augmentation == "auto":
         passes = views(recipe, preset.input.size) / stats.images
         recipe = replace(recipe, augmentation="strong" if passes >= MANY_PASSES else "flip")
@@ -141,6 +148,17 @@ def anchor_sizes(
     levels = next((n for n in range(2, len(strides)) if high <= STRIDES_AN_OBJECT * strides[n - 1]), len(strides))
     sizes = np.geomspace(low, high, per_level * levels).reshape(levels, per_level)
     return tuple(tuple(round(float(s), 1) for s in level) for level in sizes)
+
+
+def thresholds(matching: MatchSpec, stats: BoxStatistics, factor: float, stride: int) -> MatchSpec:
+    """The matching, with lower thresholds where many objects are under three cells of the finest level.
+
+    Anchors lie a cell apart, so even the best of them overlap so small an object little. Larger objects are better
+    served by high thresholds, above all where they touch one another.
+    """
+    if stats.size_quantile(MANY_SMALL) * factor < 3 * stride:
+        return replace(matching, low=round(matching.low - 0.1, 3), high=round(matching.high - 0.1, 3))
+    return matching
 
 
 def anchor_ratios(stats: BoxStatistics) -> tuple[float, float, float]:

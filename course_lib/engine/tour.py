@@ -74,6 +74,7 @@ def run_tour(out: Path, *, minutes: float, images: int, seed: int, precision: st
         trainer = train_run(
             TINY, recipe, train_data=train_data, val_data=val_data, out=run, resume=True, progress=progress
         )
+    watch.seconds["training"] = round(trainer.seconds, 2)  # of all sittings, if the run was cut off
     say("3/3  measuring, and writing the report")
     with watch.time("evaluation"), trainer.averaged() as model:
         results, outputs, seconds = detect_dataset(model, val_data, precision=precision, progress=progress)
