@@ -106,7 +106,7 @@ class CocoDetection(Dataset):
         self.masks, self.max_size = masks, max_size
         self.image_ids: list[int] = [image["id"] for image in data["images"]]
         self._paths = [self.images / image["file_name"] for image in data["images"]]
-        self.coco = _index(data)
+        self.coco = coco_index(data)
         self._arrange()
         self._cache: dict[int, torch.Tensor] = {}
         self._cache_left = self.cache_bytes = cache_bytes
@@ -212,7 +212,7 @@ class CocoDetection(Dataset):
         return tv_tensors.Mask(decode_rles([self._rles[row] for row in rows], size))
 
 
-def _index(data: dict) -> COCO:
+def coco_index(data: dict) -> COCO:
     """pycocotools' index over a parsed file, in silence.
 
     Missing `iscrowd` is 0 and missing `area` the box's, as COCOeval needs both. Where an annotation has id 0,

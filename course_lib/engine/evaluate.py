@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-import json
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -15,7 +15,8 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 from tqdm.auto import tqdm
 
-from course_lib.datasets.coco import CocoDetection
+from course_lib.datasets.coco import CocoDetection, coco_index
+from course_lib.datasets.records import check_records, raise_problems, read_json
 from course_lib.ops.boxes import xyxy_to_xywh
 from course_lib.ops.masks import encode_masks
 
@@ -86,16 +87,26 @@ def evaluate_results(
         The metrics.
 
     Raises:
-        ValueError: if a result names an image or category that the truth does not have.
+        ValueError: if a result lacks a field, or names an image or category that the truth does not have; or if the
+            truth has no masks and masks are to be judged.
     """
     known_images, known_categories = set(truth.getImgIds()), set(truth.getCatIds())
+    shape = "bbox" if iou_type == "bbox" else "segmentation"
+    for annotation in truth.dataset["annotations"]:
+        if shape not in annotation:
+            raise ValueError(f"the ground truth's annotation {annotation['id']} has no {shape}")
     for i, result in enumerate(results):
+        if fault := _fault(result, shape):
+            raise ValueError(f"result {i}: {fault}")
         if result["image_id"] not in known_images:
             raise ValueError(f"result {i}: image_id {result['image_id']!r} is not in the ground truth")
         if result["category_id"] not in known_categories:
             raise ValueError(f"result {i}: category_id {result['category_id']!r} is not in the ground truth")
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports to the terminal as it goes
-        detections = truth.loadRes([dict(r) for r in results]) if results else _no_results(truth)
+    # Masks go without their boxes: pycocotools would sort them into small, medium and large by the boxes' areas.
+    fields = ("image_id", "category_id", "score", shape)
+    copies = [{field: result[field] for field in fields} for result in results]  # pycocotools adds to what it is given
+    with contextlib.redirect_stdout(io.StringIO()):  # … and reports to the terminal as it goes
+        detections = truth.loadRes(copies) if results else _no_results(truth)
         evaluation = COCOeval(truth, detections, iou_type)
         if image_ids is not None:
             evaluation.params.imgIds = sorted(image_ids)
@@ -118,6 +129,18 @@ def evaluate_results(
     return Metrics(dict(zip(SUMMARY, stats)), per_class, curves, len(images))
 
 
+def _fault(result: dict, shape: str) -> str | None:
+    """What is wrong with one result, or None."""
+    if not isinstance(result, dict):
+        return f"found {type(result).__name__}, expected a record with image_id, category_id, score and {shape}"
+    if missing := [field for field in ("image_id", "category_id", "score", shape) if field not in result]:
+        return f"has no {', '.join(missing)}"
+    numbers = [result["score"], *(result["bbox"] if shape == "bbox" else [])]
+    if len(numbers) not in (1, 5) or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        return f"score {result['score']}, {shape} {result[shape]}: expected finite numbers, a box of four"
+    return None
+
+
 def _mean(precision: np.ndarray) -> float | None:
     valid = precision[precision > -1]
     return float(valid.mean()) if valid.size else None
@@ -134,14 +157,17 @@ def evaluate_files(ground_truth: Path, detections: Path, *, iou_type: str = "bbo
     """Judge a COCO results file against a COCO annotation file, whoever made it.
 
     Raises:
-        ValueError: if either file is not what it should be.
+        ValueError: if either file is not what it should be; it names file and record.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(ground_truth))
-    results = json.loads(Path(detections).read_text(encoding="utf-8"))
+    data = read_json(ground_truth)
+    raise_problems(check_records(data, Path(ground_truth)))
+    results = read_json(detections)
     if not isinstance(results, list):
         raise ValueError(f"{detections}: expected a JSON list of results, found {type(results).__name__}")
-    return evaluate_results(truth, results, iou_type=iou_type)
+    try:
+        return evaluate_results(coco_index(data), results, iou_type=iou_type)
+    except ValueError as error:
+        raise ValueError(f"{detections}: {error}") from None
 
 
 def to_coco_results(outputs: Iterable[dict], image_ids: Iterable[int], category_ids: tuple[int, ...]) -> list[dict]:

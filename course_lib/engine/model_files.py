@@ -31,6 +31,10 @@ def load_model(path: Path) -> tuple[nn.Module, LabelMap, dict]:
             )
         path = path / checkpoint.WEIGHTS
     weights, header = checkpoint.load_tensors(path)
+    if missing := {"label_map", "preset"} - set(header):
+        raise ValueError(
+            f"{path}: its header has no {' and no '.join(sorted(missing))}; expected a run's {checkpoint.WEIGHTS}"
+        )
     label_map = LabelMap.from_dict(header["label_map"])
     model = preset_from_dict(header["preset"]).build(len(label_map.names))
     try:

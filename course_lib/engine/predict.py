@@ -68,11 +68,17 @@ def predict_files(
         model: a detector in evaluation mode.
         label_map: of its labels.
         images: files; two of the same name get distinct outputs (`NAME_2`).
-        out: a folder, made if it is not there.
+        out: a folder, made if it is not there; not one that pictures come from, which overlays might overwrite.
         score: detections below it are left out.
         progress: show a bar.
+
+    Raises:
+        ValueError: if `out` is the folder of one of the pictures.
+        OSError: if it cannot be written.
     """
     out = Path(out)
+    if mixed := [path for path in map(Path, images) if path.resolve().parent == out.resolve()]:
+        raise ValueError(f"{mixed[0]} lies in {out}, where its overlay would be written: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     device = next(model.parameters()).device
     predictions, used = [], set()

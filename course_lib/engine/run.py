@@ -93,6 +93,8 @@ def _claim(out: Path, header: dict) -> None:
 def _check_same(old: dict, new: dict, out: Path) -> None:
     """Refuse to go on with a run under other settings: the result would be neither the one nor the other."""
     for part in ("recipe", "label_map", "preset"):
+        if part not in old:
+            raise ValueError(f"{out / checkpoint.CONFIG} is not this course's: it has no {part}; choose another --out")
         for key in old[part]:
             if old[part][key] != new[part].get(key):
                 raise ValueError(

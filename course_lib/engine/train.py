@@ -100,7 +100,7 @@ class Trainer:
                     record = self._record(losses)
                     if due > evaluated and self.val_data is not None and due < self.recipe.evaluations:
                         record["AP"] = self.last_ap = self.evaluate_average()
-                        evaluated = due
+                    evaluated = due
                     self._log(record)
                     self._show(bar, record)
                 if interrupted.is_set() or time.perf_counter() - saved > SAVE_EVERY:
