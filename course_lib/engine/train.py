@@ -203,8 +203,11 @@ class Trainer:
         except (RuntimeError, KeyError) as error:
             raise ValueError(f"{path}: the weights are of another model ({error})") from None
         state: dict[int, dict[str, Tensor]] = {}
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for key, value in part("optimizer.").items():
             index, name = key.split(".", 1)
+            if value.ndim:  # moments in their parameter's memory order, which the fused optimizers take for granted
+                value = torch.empty_like(parameters[int(index)]).copy_(value)
             state.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.iteration, self.seconds, self.last_ap = position["iteration"], position["seconds"], position["AP"]
