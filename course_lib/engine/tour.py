@@ -97,7 +97,8 @@ def run_tour(out: Path, *, minutes: float, images: int, seed: int, precision: st
     }
     with watch.time("report"):
         mistakes = worst_mistakes(val_data, outputs, count=12)
-        html = render_report(facts, read_log(run / checkpoint.LOG), val_data, outputs, mistakes)
+        final = {"minutes": round(trainer.seconds / 60, 4), "AP": metrics.summary["AP"]}  # on all validation images
+        html = render_report(facts, [*read_log(run / checkpoint.LOG), final], val_data, outputs, mistakes)
         checkpoint.write_text(out / "report.html", html)
     checkpoint.write_text(out / "report.json", json.dumps(facts, indent=1))
     return facts
