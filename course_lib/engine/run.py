@@ -10,7 +10,6 @@ from course_lib import __version__
 from course_lib.datasets.coco import CocoDetection
 from course_lib.detectors.presets import RetinaNetPreset, preset_from_dict, preset_to_dict
 from course_lib.engine import checkpoint
-from course_lib.engine.memory import keep_freed_memory
 from course_lib.engine.plan import box_statistics, fit
 from course_lib.engine.recipe import SCALES, Recipe
 from course_lib.engine.train import Trainer
@@ -60,7 +59,6 @@ def train_run(
         _check_same(json.loads((out / checkpoint.CONFIG).read_text(encoding="utf-8")), header, out)
     else:
         _claim(out, header)
-    keep_freed_memory()
     torch.manual_seed(recipe.seed)  # the weights' initial values come from torch's global generator
     model = preset_from_dict(header["preset"]).build(len(train_data.label_map)).to(pick_device(device))
     trainer = Trainer(
