@@ -27,6 +27,8 @@ class CheckFailed(AssertionError):
 class Exercise:
     """The checks of one exercise; each passes and is counted, or raises CheckFailed.
 
+    `__tracebackhide__` keeps the frames of this file out of the traceback of an error in the learner's function.
+
     Args:
         number: "00-1", as on the exercise's card.
         function: the learner's; it returns a tensor, or a tuple of numbers or tensors.
@@ -42,6 +44,7 @@ class Exercise:
 
     def shape(self, what: str, *arguments: Any) -> None:
         """As many results as the reference has, each of its shape."""
+        __tracebackhide__ = True
         found, expected = self._call(what, arguments), _parts(self.reference(*arguments))
         shapes = [_shapes(parts) for parts in (found, expected)]
         if shapes[0] != shapes[1]:
@@ -50,6 +53,7 @@ class Exercise:
 
     def dtype(self, what: str, *arguments: Any) -> None:
         """The tensor has the reference's type of number."""
+        __tracebackhide__ = True
         (found,), (expected,) = self._call(what, arguments), _parts(self.reference(*arguments))
         if found.dtype != expected.dtype:
             hint = "keep the type of the input: no .float(), no torch.tensor(...) on the way"
@@ -58,6 +62,7 @@ class Exercise:
 
     def value(self, what: str, *arguments: Any, expected: Any = None, hint: str = BY_HAND) -> None:
         """The right answer: `expected`, worked out by hand, or the reference's. `hint` is for a mistake unknown."""
+        __tracebackhide__ = True
         found = self._call(what, arguments, hint)
         right = _parts(self.reference(*arguments) if expected is None else expected)
         if not _same(found, right):
@@ -66,6 +71,7 @@ class Exercise:
 
     def gradient(self, what: str, *arguments: Any) -> None:
         """The derivative of the summed answer by the first argument, a float64 tensor."""
+        __tracebackhide__ = True
         found = self._slope(self._run(what), what, arguments)
         right = self._slope(self.reference, what, arguments)
         if not _same([found], [right]):
@@ -84,6 +90,7 @@ class Exercise:
 
     def _call(self, what: str, arguments: tuple, hint: str = "") -> list[Tensor]:
         """The learner's answer for copies of the arguments, as a list of tensors."""
+        __tracebackhide__ = True
         copies = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
         answer = self._run(what, hint)(*copies)
         if any(isinstance(a, Tensor) and not torch.equal(a, c) for a, c in zip(arguments, copies)):
@@ -101,6 +108,7 @@ class Exercise:
         advice = f"\n  Hint: {hint}." if hint else ""
 
         def run(*arguments: Any) -> Any:
+            __tracebackhide__ = True
             try:
                 return self.function(*arguments)
             except NotImplementedError:
@@ -113,6 +121,7 @@ class Exercise:
 
     def _slope(self, function: Callable, what: str, arguments: tuple) -> Tensor:
         """d sum(function) / d first argument. Raises CheckFailed if nothing depends on it."""
+        __tracebackhide__ = True
         first = arguments[0].clone().requires_grad_()
         total = sum(part.sum() for part in _parts(function(first, *arguments[1:])))
         if not total.requires_grad:
