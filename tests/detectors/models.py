@@ -13,18 +13,18 @@ SMALL = RetinaNetPreset(
     backbone=ResNetSpec(
         blocks=(1, 1, 1, 1),
         bottleneck=False,
-        stem_width=4,
-        widths=(4, 8, 8, 8),
+        stem_width=16,  # no fewer: oneDNN's backward of a strided 1×1 convolution on channels-last crashes below 16
+        widths=(16, 16, 16, 16),
         stem="3x3",
         norm="batch",
         frozen_stages=0,
     ),
-    channels=8,
+    channels=16,
     fpn_extra="",
     head_depth=1,
     anchors=AnchorSpec(sizes=((8.0, 12.0), (16.0, 24.0), (32.0, 48.0)), strides=(8, 16, 32)),
     loss=LossSpec(normalizer="batch"),
-    input=InputSpec(resize="none"),
+    input=InputSpec(resize="none", size=(64, 64)),
 )
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
+from course_lib.detectors import retinanet
 from course_lib.detectors.retinanet import (
     BACKGROUND,
     IGNORED,
@@ -92,6 +93,19 @@ def test_assign_is_torchvisions_loop(counts, seed, low_quality):
         assert torch.equal(row, wanted)
         wanted_boxes.append(image_boxes[index[index >= 0]])
     assert torch.equal(matched, torch.cat(wanted_boxes))
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 10**6])
+def test_assign_in_pieces_of_any_size(monkeypatch, chunk):
+    generator = torch.Generator().manual_seed(0)
+    anchors = random_objects(40, generator)
+    boxes = [random_objects(n, generator) for n in (3, 0, 5, 1, 1)]
+    labels = [torch.randint(0, 9, (len(b),), generator=generator) for b in boxes]
+    one_by_one = [assign(anchors, [b], [x], MatchSpec()) for b, x in zip(boxes, labels)]
+    monkeypatch.setattr(retinanet, "CHUNK", chunk)
+    found, matched = assign(anchors, boxes, labels, MatchSpec())
+    assert torch.equal(found, torch.cat([row for row, _ in one_by_one]))
+    assert torch.equal(matched, torch.cat([rows for _, rows in one_by_one]))
 
 
 # Losses on outputs that can be worked out by hand
