@@ -187,7 +187,9 @@ def train(
     val_data = None
     if data is not None:
         val_data = _open(data, None, None, "val", label_map=train_data.label_map)
-    elif val_images is not None and val_annotations is not None:
+    elif val_images is not None or val_annotations is not None:
+        if val_images is None or val_annotations is None:
+            raise ValueError("--val-images and --val-annotations belong together: give both or neither")
         val_data = _open(None, val_images, val_annotations, "val", label_map=train_data.label_map)
     try:
         trainer = train_run(

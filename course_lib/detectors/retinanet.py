@@ -19,6 +19,7 @@ from course_lib.ops.losses import focal_loss_from_labels, giou_loss, smooth_l1
 from course_lib.ops.matching import match
 from course_lib.ops.nms import batched_nms
 
+CHUNK = 2**17  # IoUs worked on at a time: with their temporaries about 2 MB, which a CPU's cache holds
 BACKGROUND, IGNORED = -1, -2  # labels of anchors that match no object, or none clearly
 
 
@@ -261,7 +262,7 @@ def check_targets(targets: list[dict] | None, num_images: int, num_classes: int)
 
 @torch.no_grad()
 def assign(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: MatchSpec) -> tuple[Tensor, Tensor]:
-    """Label every anchor of a batch at once: objects are padded to the largest count and masked.
+    """Label every anchor of a batch: as many images at once as fit the cache.
 
     Args:
         anchors: (A, 4).
@@ -273,10 +274,25 @@ def assign(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: Mat
         anchor labels (B, A) int64: a class, `BACKGROUND` or `IGNORED`; and for the P positives, in row-major order,
         the boxes (P, 4) that they answer for.
     """
+    anchors = anchors.mT.contiguous().mT  # all x1 side by side, and so on, as `box_iou` wants them: copied once
+    most = max(1, *(len(b) for b in boxes))
+    together = max(1, CHUNK // (most * len(anchors))) if anchors.device.type == "cpu" else len(boxes)
+    groups = [slice(i, i + together) for i in range(0, len(boxes), together)]
+    parts = [_assign_padded(anchors, boxes[group], labels[group], spec) for group in groups]
+    anchor_labels, matched_boxes = (torch.cat(part) for part in zip(*parts))
+    return anchor_labels, matched_boxes
+
+
+def _assign_padded(
+    anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: MatchSpec
+) -> tuple[Tensor, Tensor]:
+    """`assign` in one go: objects are padded to the largest count and masked."""
     padded_boxes = nn.utils.rnn.pad_sequence(boxes, batch_first=True)  # (B, G, 4)
     padded_labels = nn.utils.rnn.pad_sequence(labels, batch_first=True)  # (B, G)
-    counts = torch.tensor([len(b) for b in boxes], device=anchors.device)
-    valid = torch.arange(padded_boxes.shape[1], device=anchors.device) < counts[:, None]  # (B, G)
+    valid = None
+    if len(boxes) > 1:
+        counts = torch.tensor([len(b) for b in boxes], device=anchors.device)
+        valid = torch.arange(padded_boxes.shape[1], device=anchors.device) < counts[:, None]  # (B, G)
     matched = match(  # (B, A): index of an object, −1 or −2
         box_iou(padded_boxes, anchors), low=spec.low, high=spec.high, low_quality=spec.low_quality, valid=valid
     )

@@ -85,19 +85,22 @@ Corners = tuple[Tensor, ...]  # x1, y1, x2, y2
 
 
 def _overlap(a: Corners, b: Corners) -> tuple[Tensor, Tensor]:
-    """Areas of the intersection and of the union, for corners that broadcast."""
+    """Areas of the intersection and of the union, for corners that broadcast.
+
+    In place where it can be: between all anchors and all objects these are large, and memory is what takes time.
+    """
     ax1, ay1, ax2, ay2 = a
     bx1, by1, bx2, by2 = b
-    width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
-    height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
-    inter = width * height
-    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - inter
+    width = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)
+    height = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)
+    inter = width.mul_(height)
+    union = torch.add((ax2 - ax1) * (ay2 - ay1), (bx2 - bx1) * (by2 - by1)).sub_(inter)
     return inter, union
 
 
 def _iou(a: Corners, b: Corners) -> Tensor:
     inter, union = _overlap(a, b)
-    return inter / union.clamp(min=torch.finfo(union.dtype).tiny)
+    return inter.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
 
 
 def _giou(a: Corners, b: Corners, eps: float) -> Tensor:

@@ -27,11 +27,13 @@ def match(iou: Tensor, *, low: float, high: float, low_quality: bool, valid: Ten
     if valid is not None:
         iou = iou.masked_fill(~valid.unsqueeze(-1), -1.0)  # under every real IoU, 0 included
 
-    best, matched = iou.max(dim=-2)  # (..., A): over the objects
+    best = iou.amax(dim=-2)  # (..., A): over the objects
     kept = best >= high
     if low_quality:
         best_for_object = iou.amax(dim=-1, keepdim=True)  # (..., G, 1): over the anchors
         best_for_object = best_for_object.masked_fill(best_for_object < 0, torch.inf)  # padding: no equal
-        kept |= (iou == best_for_object).any(dim=-2)
-    unmatched = torch.where(best < low, BELOW_LOW, BETWEEN)
-    return torch.where(kept, matched, unmatched)
+        kept |= (iou - best_for_object).amax(dim=-2) == 0
+    matched = torch.where(best < low, BELOW_LOW, BETWEEN)
+    index = kept.nonzero(as_tuple=True)  # few: only for them, which object
+    matched[index] = iou.mT[index].argmax(dim=-1)
+    return matched
