@@ -1,0 +1,1 @@
+"""Our speed and memory as ratios to the peers': `python -m benchmarks`, or `make bench`."""
