@@ -5,6 +5,7 @@ depart from the paper or from each other the difference is a field of a spec bel
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from course_lib.ops.anchors import cell_anchors, grid_anchors, grid_strides
 from course_lib.ops.boxes import box_iou, clip_boxes
 from course_lib.ops.coder import decode, encode
 from course_lib.ops.losses import focal_loss_from_labels, giou_loss, smooth_l1
-from course_lib.ops.matching import match
+from course_lib.ops.matching import best_overlaps, judge
 from course_lib.ops.nms import batched_nms
 
 CHUNK = 2**17  # IoUs worked on at a time: with their temporaries about 2 MB, which a CPU's cache holds
@@ -262,7 +263,7 @@ def check_targets(targets: list[dict] | None, num_images: int, num_classes: int)
 
 @torch.no_grad()
 def assign(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: MatchSpec) -> tuple[Tensor, Tensor]:
-    """Label every anchor of a batch: as many images at once as fit the cache.
+    """Label every anchor of a batch, as `match` does: as many images at once as fit the cache.
 
     Args:
         anchors: (A, 4).
@@ -274,33 +275,34 @@ def assign(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: Mat
         anchor labels (B, A) int64: a class, `BACKGROUND` or `IGNORED`; and for the P positives, in row-major order,
         the boxes (P, 4) that they answer for.
     """
-    anchors = anchors.mT.contiguous().mT  # all x1 side by side, and so on, as `box_iou` wants them: copied once
-    most = max(1, *(len(b) for b in boxes))
-    together = max(1, CHUNK // (most * len(anchors))) if anchors.device.type == "cpu" else len(boxes)
-    groups = [slice(i, i + together) for i in range(0, len(boxes), together)]
-    parts = [_assign_padded(anchors, boxes[group], labels[group], spec) for group in groups]
-    anchor_labels, matched_boxes = (torch.cat(part) for part in zip(*parts))
-    return anchor_labels, matched_boxes
-
-
-def _assign_padded(
-    anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: MatchSpec
-) -> tuple[Tensor, Tensor]:
-    """`assign` in one go: objects are padded to the largest count and masked."""
     padded_boxes = nn.utils.rnn.pad_sequence(boxes, batch_first=True)  # (B, G, 4)
     padded_labels = nn.utils.rnn.pad_sequence(labels, batch_first=True)  # (B, G)
-    valid = None
-    if len(boxes) > 1:
-        counts = torch.tensor([len(b) for b in boxes], device=anchors.device)
-        valid = torch.arange(padded_boxes.shape[1], device=anchors.device) < counts[:, None]  # (B, G)
-    matched = match(  # (B, A): index of an object, −1 or −2
-        box_iou(padded_boxes, anchors), low=spec.low, high=spec.high, low_quality=spec.low_quality, valid=valid
-    )
-    image_index, anchor_index = (matched >= 0).nonzero(as_tuple=True)
-    objects = matched[image_index, anchor_index]
-    anchor_labels = matched.clamp(max=BACKGROUND)  # −1 and −2 mean the same in both
+    if padded_boxes.shape[1] == 0:
+        return torch.full((len(boxes), len(anchors)), BACKGROUND, device=anchors.device), padded_boxes.reshape(0, 4)
+    anchors = anchors.mT.contiguous().mT  # all x1 side by side, and so on, as `box_iou` wants them: copied once
+    best, behind = (torch.cat(parts) for parts in zip(*_overlaps_in_groups(padded_boxes, boxes, anchors)))  # (B, A)
+    anchor_labels, positive = judge(best, behind, low=spec.low, high=spec.high, low_quality=spec.low_quality)
+    image_index, anchor_index = positive.nonzero(as_tuple=True)  # (P,)
+    iou = box_iou(padded_boxes[image_index], anchors[anchor_index, None])  # (P, G, 1): for these few once more
+    objects = iou.argmax(1).squeeze(1)
     anchor_labels[image_index, anchor_index] = padded_labels[image_index, objects]
     return anchor_labels, padded_boxes[image_index, objects]
+
+
+def _overlaps_in_groups(padded_boxes: Tensor, boxes: list[Tensor], anchors: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """`best_overlaps` of some images at a time, padded to the largest count among them; the rest is masked."""
+    together = len(boxes)
+    if anchors.device.type == "cpu":
+        together = max(1, CHUNK // (padded_boxes.shape[1] * len(anchors)))
+    for start in range(0, len(boxes), together):
+        group = slice(start, start + together)
+        counts = [len(b) for b in boxes[group]]
+        most = max([1, *counts])
+        iou = box_iou(padded_boxes[group, :most], anchors)  # (b, most, A)
+        if min(counts) < most:
+            objects = torch.arange(most) < torch.tensor(counts)[:, None]
+            iou = iou.masked_fill_(~objects.to(iou.device).unsqueeze(-1), -1.0)
+        yield best_overlaps(iou)
 
 
 def box_loss(deltas: Tensor, boxes: Tensor, anchors: Tensor, spec: LossSpec) -> Tensor:

@@ -26,14 +26,30 @@ def match(iou: Tensor, *, low: float, high: float, low_quality: bool, valid: Ten
         return torch.full((*iou.shape[:-2], iou.shape[-1]), BELOW_LOW, device=iou.device)
     if valid is not None:
         iou = iou.masked_fill(~valid.unsqueeze(-1), -1.0)  # under every real IoU, 0 included
-
-    best = iou.amax(dim=-2)  # (..., A): over the objects
-    kept = best >= high
-    if low_quality:
-        best_for_object = iou.amax(dim=-1, keepdim=True)  # (..., G, 1): over the anchors
-        best_for_object = best_for_object.masked_fill(best_for_object < 0, torch.inf)  # padding: no equal
-        kept |= (iou - best_for_object).amax(dim=-2) == 0
-    matched = torch.where(best < low, BELOW_LOW, BETWEEN)
+    matched, kept = judge(*best_overlaps(iou), low=low, high=high, low_quality=low_quality)
     index = kept.nonzero(as_tuple=True)  # few: only for them, which object
     matched[index] = iou.mT[index].argmax(dim=-1)
     return matched
+
+
+def best_overlaps(iou: Tensor) -> tuple[Tensor, Tensor]:
+    """All that `judge` needs to know of the IoUs (..., G, A), G > 0: two numbers an anchor, (..., A) each.
+
+    The first is its largest IoU. The second says by how much its IoU with an object falls short of the best that any
+    anchor has with that object, for the object where that is least: 0 for a best anchor, negative for all others.
+    A negative IoU marks padding.
+    """
+    best_for_object = iou.amax(dim=-1, keepdim=True)  # (..., G, 1): over the anchors
+    best_for_object = best_for_object.masked_fill(best_for_object < 0, torch.inf)  # padding: no equal
+    return iou.amax(dim=-2), (iou - best_for_object).amax(dim=-2)
+
+
+def judge(best: Tensor, behind: Tensor, *, low: float, high: float, low_quality: bool) -> tuple[Tensor, Tensor]:
+    """From `best_overlaps` (..., A): BELOW_LOW or BETWEEN for each anchor, and a mask of those that get an object.
+
+    What stands at the anchors of the mask is for the caller to write. Arguments as in `match`.
+    """
+    kept = best >= high
+    if low_quality:
+        kept |= behind == 0
+    return torch.where(best < low, BELOW_LOW, BETWEEN), kept
