@@ -26,30 +26,31 @@ def match(iou: Tensor, *, low: float, high: float, low_quality: bool, valid: Ten
         return torch.full((*iou.shape[:-2], iou.shape[-1]), BELOW_LOW, device=iou.device)
     if valid is not None:
         iou = iou.masked_fill(~valid.unsqueeze(-1), -1.0)  # under every real IoU, 0 included
-    matched, kept = judge(*best_overlaps(iou), low=low, high=high, low_quality=low_quality)
+    behind = shortfall(iou).amax(dim=-2) if low_quality else None
+    matched, kept = judge(iou.amax(dim=-2), behind, low=low, high=high)
     index = kept.nonzero(as_tuple=True)  # few: only for them, which object
     matched[index] = iou.mT[index].argmax(dim=-1)
     return matched
 
 
-def best_overlaps(iou: Tensor) -> tuple[Tensor, Tensor]:
-    """All that `judge` needs to know of the IoUs (..., G, A), G > 0: two numbers an anchor, (..., A) each.
+def shortfall(iou: Tensor) -> Tensor:
+    """By how much each anchor's IoU with an object falls short of the best that any anchor has with that object.
 
-    The first is its largest IoU. The second says by how much its IoU with an object falls short of the best that any
-    anchor has with that object, for the object where that is least: 0 for a best anchor, negative for all others.
-    A negative IoU marks padding.
+    (..., G, A) → the same shape: 0 for an object's best anchors, negative for all others; all of it negative for an
+    object with negative IoUs, which is padding.
     """
     best_for_object = iou.amax(dim=-1, keepdim=True)  # (..., G, 1): over the anchors
-    best_for_object = best_for_object.masked_fill(best_for_object < 0, torch.inf)  # padding: no equal
-    return iou.amax(dim=-2), (iou - best_for_object).amax(dim=-2)
+    return iou - best_for_object.masked_fill(best_for_object < 0, torch.inf)
 
 
-def judge(best: Tensor, behind: Tensor, *, low: float, high: float, low_quality: bool) -> tuple[Tensor, Tensor]:
-    """From `best_overlaps` (..., A): BELOW_LOW or BETWEEN for each anchor, and a mask of those that get an object.
+def judge(best: Tensor, behind: Tensor | None, *, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Which anchors have no object, BELOW_LOW or BETWEEN (..., A) int64, and a mask (..., A) of those that have one.
 
-    What stands at the anchors of the mask is for the caller to write. Arguments as in `match`.
+    What stands at the anchors of the mask is for the caller to write: their object, or its label.
+    best: each anchor's largest IoU (..., A). behind: its largest `shortfall`, None without low-quality matches.
     """
     kept = best >= high
-    if low_quality:
+    if behind is not None:
         kept |= behind == 0
-    return torch.where(best < low, BELOW_LOW, BETWEEN), kept
+    matched = torch.full(best.shape, BELOW_LOW, device=best.device)
+    return matched.masked_fill_(best >= low, BETWEEN), kept
