@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from course_lib.detectors.presets import get_preset
 from course_lib.engine import checkpoint, train
 from course_lib.engine.checkpoint import LAST, LOG, WEIGHTS, load_tensors
 from course_lib.engine.recipe import Recipe
-from course_lib.engine.train import _interrupt_flag, learning_rate_factor, make_optimizer, read_log
-from tests.detectors.models import small
+from course_lib.engine.train import _interrupt_flag, fast_memory_format, learning_rate_factor, make_optimizer, read_log
+from tests.detectors.models import SMALL, small, target
 
 
 def same(a, b):
@@ -181,6 +182,15 @@ def test_the_loss_falls(trainer):
     first = sum(v.item() for v in t.step().values())
     t.run()
     assert sum(v.item() for v in t.step().values()) < 0.6 * first
+
+
+def test_channels_last_but_where_it_crashes():
+    assert fast_memory_format(get_preset("tiny").build(2)) is torch.channels_last
+    narrow = small(backbone=replace(SMALL.backbone, stem_width=8)).train()
+    assert fast_memory_format(narrow) is torch.contiguous_format
+    losses = narrow(torch.rand(2, 3, 256, 256), [target([[9, 9, 60, 60]], [0])] * 2)
+    sum(losses.values()).backward()  # in channels-last the process would be gone
+    assert all(torch.isfinite(p.grad).all() for p in narrow.parameters())
 
 
 def test_the_gradient_is_clipped(trainer):
