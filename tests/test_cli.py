@@ -87,7 +87,8 @@ def refused(result, *texts) -> str:
 def test_every_verb_has_help(course, verb):
     code, out, err = course(*verb, "--help")
     assert (code, err) == (0, "")
-    assert "Usage: course " + " ".join(verb) in out
+    assert "Usage" in out
+    assert "course " + " ".join(verb) in out
 
 
 def test_no_arguments_list_the_verbs(course):
