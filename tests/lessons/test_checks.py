@@ -87,6 +87,16 @@ def test_another_number_of_results_is_a_wrong_shape() -> None:
     assert "found        2 results of shapes (2,), (2,)\n  expected     shape (2,)" in message
 
 
+def test_shape_and_type_take_a_hint_of_their_own() -> None:
+    with pytest.raises(CheckFailed, match="Hint: one number each"):
+        exercise(lambda x: (x, x)).shape("two numbers", X, hint="one number each")
+    with pytest.raises(CheckFailed, match="Hint: indices are whole"):
+        exercise(lambda x: 2 * x.float()).dtype("two numbers", X.double(), hint="indices are whole")
+    with pytest.raises(ZeroDivisionError) as caught:
+        exercise(lambda x: 1 / 0).shape("two numbers", X, hint="one number each")
+    assert "Hint: one number each." in caught.value.__notes__[0]
+
+
 def test_a_gradient_that_is_cut_off_or_wrong_is_found() -> None:
     x = X.double()
     assert "no gradient reaches the input" in failure(lambda x: 2 * x.detach(), "gradient", x)

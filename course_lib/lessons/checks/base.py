@@ -13,6 +13,8 @@ from torch import Tensor
 NO_GRADIENT = "no gradient reaches the input: .item(), .detach(), .numpy() and torch.tensor(...) cut it off"
 IN_PLACE = "your function changed its input in place; whoever passed it in still needs it"
 NOTHING = "your function returned nothing; end it with return"
+SHAPES = "look at the shapes step by step"
+KEEP_TYPE = "keep the type of the input: no .float(), no torch.tensor(...) on the way"
 BY_HAND = "work one of these out with pencil and paper, and compare it with your formula part by part"
 
 
@@ -42,21 +44,21 @@ class Exercise:
         self.number, self.function, self.reference, self.mistakes = number, function, reference, mistakes
         self.passed = 0
 
-    def shape(self, what: str, *arguments: Any) -> None:
-        """As many results as the reference has, each of its shape."""
+    def shape(self, what: str, *arguments: Any, hint: str = SHAPES) -> None:
+        """As many results as the reference has, each of its shape. `hint` is for a mistake unknown, or an error."""
         __tracebackhide__ = True
-        found, expected = self._call(what, arguments), _parts(self.reference(*arguments))
+        found = self._call(what, arguments, "" if hint == SHAPES else hint)
+        expected = _parts(self.reference(*arguments))
         shapes = [_shapes(parts) for parts in (found, expected)]
         if shapes[0] != shapes[1]:
-            self._fail(what, arguments, *shapes, self._diagnose(found, arguments) or "look at the shapes step by step")
+            self._fail(what, arguments, *shapes, self._diagnose(found, arguments) or hint)
         self.passed += 1
 
-    def dtype(self, what: str, *arguments: Any) -> None:
+    def dtype(self, what: str, *arguments: Any, hint: str = KEEP_TYPE) -> None:
         """The tensor has the reference's type of number."""
         __tracebackhide__ = True
         (found,), (expected,) = self._call(what, arguments), _parts(self.reference(*arguments))
         if found.dtype != expected.dtype:
-            hint = "keep the type of the input: no .float(), no torch.tensor(...) on the way"
             self._fail(what, arguments, str(found.dtype), str(expected.dtype), hint)
         self.passed += 1
 
