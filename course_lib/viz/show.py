@@ -9,10 +9,11 @@ from PIL import Image
 DPI = 80  # keeps a notebook small
 
 
-def show(picture: Figure | Image.Image, alt: str) -> None:
+def show(picture: Figure | Image.Image, alt: str, *, display_id: str | None = None, update: bool = False) -> None:
     """Display a figure (at 80 dpi) or a PIL picture in a notebook.
 
     alt: what a reader who cannot see it needs to know; screen readers read it, and it is the output's text.
+    display_id: a name under which the output can be replaced: by another call with this name and `update`.
     Raises ValueError without it. Needs IPython, which every notebook has.
     """
     if not isinstance(alt, str) or not alt.strip():
@@ -20,7 +21,8 @@ def show(picture: Figure | Image.Image, alt: str) -> None:
     from IPython.display import display  # here, because the library without notebooks does not need it
 
     data = {"image/png": to_png_bytes(picture), "text/plain": alt}
-    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
+    place = {} if display_id is None else {"display_id": display_id, "update": update}
+    display(data, metadata={"image/png": {"alt": alt}}, raw=True, **place)
 
 
 def to_png_bytes(picture: Figure | Image.Image, dpi: int = DPI) -> bytes:

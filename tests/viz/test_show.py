@@ -51,6 +51,14 @@ def test_show_gives_png_and_alt_text(monkeypatch):
     assert options == {"metadata": {"image/png": {"alt": "Five grey columns."}}, "raw": True}
 
 
+def test_a_named_output_can_be_replaced(monkeypatch):
+    calls = []
+    monkeypatch.setattr(IPython.display, "display", lambda *args, **kwargs: calls.append(kwargs))
+    show(PICTURE, "Five grey columns.", display_id="a")
+    show(PICTURE, "Five grey columns.", display_id="a", update=True)
+    assert [(c["display_id"], c["update"]) for c in calls] == [("a", False), ("a", True)]
+
+
 @pytest.mark.parametrize("alt", ["", "  ", None])
 def test_alt_text_is_required(alt):
     with pytest.raises(ValueError, match="alt: found"):
