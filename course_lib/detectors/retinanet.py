@@ -5,6 +5,7 @@ depart from the paper or from each other the difference is a field of a spec bel
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,15 @@ class AnchorSpec:
     order: str = "size"
     rounding: bool = False
     stride_mode: str = "fixed"
+
+
+def pyramid_anchors(spec: AnchorSpec, image_size: Size, grids: Sequence[Size]) -> list[Tensor]:
+    """Anchors (A_l, 4) of every level for an input of `image_size` and maps of the given (H_l, W_l)."""
+    strides = grid_strides(image_size, grids, mode=spec.stride_mode, strides=spec.strides)
+    return [
+        grid_anchors(cell_anchors(sizes, spec.ratios, order=spec.order, rounding=spec.rounding), grid, stride)
+        for sizes, grid, stride in zip(spec.sizes, grids, strides)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,14 +182,8 @@ class RetinaNet(nn.Module):
         """Anchors (A_l, 4) of every level for maps of the given (H_l, W_l); computed once for each image size."""
         key = (image_size, tuple(grids), device)
         if key not in self._anchor_cache:
-            spec = self.anchor_spec
-            strides = grid_strides(image_size, grids, mode=spec.stride_mode, strides=spec.strides)
-            self._anchor_cache[key] = [
-                grid_anchors(
-                    cell_anchors(sizes, spec.ratios, order=spec.order, rounding=spec.rounding), grid, stride
-                ).to(device)
-                for sizes, grid, stride in zip(spec.sizes, grids, strides)
-            ]
+            levels = pyramid_anchors(self.anchor_spec, image_size, grids)
+            self._anchor_cache[key] = [anchors.to(device) for anchors in levels]
         return self._anchor_cache[key]
 
     # ---- targets and losses -------------------------------------------------------------------------------------

@@ -91,26 +91,19 @@ class Preprocess(nn.Module):
         return Batch(self._pad(resized), [tuple(x.shape[-2:]) for x in resized], originals)
 
     def _resize_and_normalise(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
+        original = tuple(image.shape[-2:])
+        size = network_size(original, self.spec)
         match self.spec.resize:
             case "none":
                 return self._normalise(image)
             case "fit":
-                factor = min(self.spec.size[0] / height, self.spec.size[1] / width)
-                size = (max(1, round(height * factor)), max(1, round(width * factor)))
-                if size != (height, width):
+                if size != original:
                     image = _to_float(image)
                     image = F.interpolate(image[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
                 return self._normalise(image)
             case "shortest_float":
-                factor = min(self.spec.size[0] / min(height, width), self.spec.size[1] / max(height, width))
-                size = (max(1, math.floor(height * factor)), max(1, math.floor(width * factor)))
                 return F.interpolate(self._normalise(image)[None], size, mode="bilinear", align_corners=False)[0]
         # shortest_uint8
-        factor = self.spec.size[0] / min(height, width)
-        if max(height, width) * factor > self.spec.size[1]:
-            factor = self.spec.size[1] / max(height, width)
-        size = (max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5)))
         pixels = image if image.dtype == torch.uint8 else (image * 255).round().clamp(0, 255).to(torch.uint8)
         picture = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
@@ -138,6 +131,24 @@ class Preprocess(nn.Module):
 
 def _to_float(image: Tensor) -> Tensor:
     return image.float() / 255 if image.dtype == torch.uint8 else image
+
+
+def network_size(size: Size, spec: InputSpec) -> Size:
+    """(height, width) at which the network sees an image of this size, before padding."""
+    height, width = size
+    match spec.resize:
+        case "none":
+            return size
+        case "fit":
+            factor = min(spec.size[0] / height, spec.size[1] / width)
+            return max(1, round(height * factor)), max(1, round(width * factor))
+        case "shortest_float":
+            factor = min(spec.size[0] / min(height, width), spec.size[1] / max(height, width))
+            return max(1, math.floor(height * factor)), max(1, math.floor(width * factor))
+    factor = spec.size[0] / min(height, width)
+    if max(height, width) * factor > spec.size[1]:
+        factor = spec.size[1] / max(height, width)
+    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
 
 def rescale_boxes(boxes: Tensor, from_size: Size, to_size: Size) -> Tensor:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from course_lib.nn.preprocess import InputSpec, Preprocess, rescale_boxes
+from course_lib.nn.preprocess import InputSpec, Preprocess, network_size, rescale_boxes
 from tests.nn.randomise import random_images
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -120,6 +120,14 @@ def test_shortest_uint8_resizes_bytes_through_pillow():
     picture = Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize((60, 40), Image.Resampling.BILINEAR)
     assert found.sizes == [(40, 60)]
     assert torch.equal(found.images[0], torch.from_numpy(np.array(picture)).permute(2, 0, 1).float())
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("size", [(30, 90), (97, 31), (1, 40)])
+def test_the_size_is_known_without_an_image(resize, size):
+    (image,) = random_images(size)
+    batch = preprocess([image], resize=resize, size=(64, 100))
+    assert batch.sizes == [network_size(size, InputSpec(resize=resize, size=(64, 100)))]
 
 
 @pytest.mark.parametrize("resize", RESIZES)
