@@ -3,12 +3,14 @@
 import ctypes
 import math
 import os
+import platform
 import re
 import sys
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # a Linux container's limits
 MEMINFO = Path("/proc/meminfo")
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def cores_allowed() -> int:
@@ -20,6 +22,13 @@ def cores_allowed() -> int:
         if budget != "max":
             cores = min(cores, math.ceil(int(budget) / int(period)))
     return cores
+
+
+def processor_name() -> str:
+    """What the processor is called, as far as the system says."""
+    if CPUINFO.is_file() and (match := re.search(r"^model name\s*: (.+)$", CPUINFO.read_text(), re.MULTILINE)):
+        return match[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def memory_available() -> int | None:

@@ -33,6 +33,15 @@ def test_without_a_quota_the_affinity_counts(cgroup: Path) -> None:
     assert machine.cores_allowed() == 4
 
 
+def test_the_processors_name_is_linuxs_or_pythons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    assert machine.processor_name()
+    (tmp_path / "cpuinfo").write_text(
+        "processor\t: 0\nmodel name\t: A Fast One 3000\nprocessor\t: 1\nmodel name\t: Other\n"
+    )
+    assert machine.processor_name() == "A Fast One 3000"
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux files")
 @pytest.mark.parametrize(
     ("limit", "free"), [("max", 4096 * 1024), ("3000000", 3_000_000 - 1_000_000), (str(2**40), 4096 * 1024)]

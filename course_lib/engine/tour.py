@@ -21,6 +21,7 @@ from course_lib.engine.recipe import Recipe
 from course_lib.engine.report import render_report
 from course_lib.engine.run import train_run
 from course_lib.engine.train import read_log
+from course_lib.machine import processor_name
 
 
 class Stopwatch:
@@ -119,7 +120,7 @@ def town_facts(dataset: CocoDetection) -> dict:
 def machine_facts() -> dict:
     """What ran it: processor, threads, versions."""
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor_name(),
         "system": platform.system(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
