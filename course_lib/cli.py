@@ -221,9 +221,11 @@ def evaluate(
     device: Device = "auto",
     threads: Threads = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
+    errors: Annotated[bool, typer.Option("--errors", help="Also say which kinds of error cost how much AP50.")] = False,
     as_json: Json = False,
 ) -> None:
     """COCO's average precision of a run, or of a results file that any program wrote."""
+    from course_lib.engine.errors import error_anatomy, errors_of_files
     from course_lib.engine.evaluate import detect_dataset, evaluate_files, evaluate_results
     from course_lib.engine.model_files import load_model
     from course_lib.engine.run import pick_device, pick_precision
@@ -233,8 +235,11 @@ def evaluate(
     if detections is not None:
         if annotations is None:
             raise ValueError("--detections needs --annotations, the ground truth to judge against")
+        if errors and iou != Judge.bbox:
+            raise ValueError("--errors looks at boxes: leave out --iou segm")
         metrics = evaluate_files(annotations, detections, iou_type=iou.value)
-        print(json.dumps(metrics.to_dict(), indent=1) if as_json else metrics)
+        anatomy = errors_of_files(annotations, detections) if errors else None
+        _print_metrics(metrics, anatomy, as_json)
         return
     _set_threads(threads)
     model, label_map, _ = load_model(run)
@@ -247,11 +252,20 @@ def evaluate(
         progress=not as_json,
     )
     metrics = evaluate_results(dataset.coco, results)
+    anatomy = error_anatomy(dataset.coco, results) if errors else None
     rate = {"seconds": round(seconds, 3), "images_per_second": round(len(dataset) / max(seconds, 1e-9), 1)}
+    _print_metrics(metrics, anatomy, as_json, rate)
+    if not as_json:
+        print(f"{len(dataset)} images, {rate['images_per_second']} a second")
+
+
+def _print_metrics(metrics, anatomy, as_json: bool, more: dict | None = None) -> None:
+    """Print AP and, if it was asked for, the error anatomy: as tables or, with `more` values, as one JSON object."""
     if as_json:
-        print(json.dumps({**metrics.to_dict(), **rate}, indent=1))
+        values = metrics.to_dict() | ({} if anatomy is None else {"errors": anatomy.to_dict()}) | (more or {})
+        print(json.dumps(values, indent=1))
     else:
-        print(f"{metrics}\n{len(dataset)} images, {rate['images_per_second']} a second")
+        print(metrics if anatomy is None else f"{metrics}\n\n{anatomy}\n")
 
 
 @app.command()

@@ -335,6 +335,26 @@ def test_evaluate_results_of_another_program(course, data, tmp_path):
     refused(broken, "results.json", "result 0", "has no category_id, score, bbox")
 
 
+def test_evaluate_says_what_each_kind_of_error_costs(course, trained, data, tmp_path):
+    file = data / "annotations" / "instances_val.json"
+    objects = [a for a in json.loads(file.read_text())["annotations"] if not a["iscrowd"]]
+    found = [{k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 0.9} for a in objects]
+    (tmp_path / "results.json").write_text(json.dumps(found[1:]))
+    files = ("--detections", tmp_path / "results.json", "--annotations", file)
+    code, out, _ = course("evaluate", *files, "--errors")
+    assert code == 0
+    assert "AP75" in out
+    (row,) = (line for line in out.splitlines() if line.startswith("missed"))
+    assert row.split()[1] == "1"
+    assert float(row.split()[2]) > 0
+    code, out, _ = course("evaluate", *files, "--errors", "--json")
+    assert json.loads(out)["errors"]["missed"]["count"] == 1
+    code, out, _ = course("evaluate", trained, "--data", data, "--errors")
+    assert "AP50 gained" in out
+    assert "a second" in out
+    refused(course("evaluate", *files, "--errors", "--iou", "segm"), "--errors looks at boxes")
+
+
 def test_evaluate_refuses(course, data, trained, tmp_path):
     refused(course("evaluate", "--data", data), "give a run to evaluate, or --detections")
     refused(course("evaluate", trained, "--detections", "x.json"), "give a run to evaluate, or --detections")

@@ -90,18 +90,8 @@ def evaluate_results(
         ValueError: if a result lacks a field, or names an image or category that the truth does not have; or if the
             truth has no masks and masks are to be judged.
     """
-    known_images, known_categories = set(truth.getImgIds()), set(truth.getCatIds())
     shape = "bbox" if iou_type == "bbox" else "segmentation"
-    for annotation in truth.dataset["annotations"]:
-        if shape not in annotation:
-            raise ValueError(f"the ground truth's annotation {annotation['id']} has no {shape}")
-    for i, result in enumerate(results):
-        if fault := _fault(result, shape):
-            raise ValueError(f"result {i}: {fault}")
-        if result["image_id"] not in known_images:
-            raise ValueError(f"result {i}: image_id {result['image_id']!r} is not in the ground truth")
-        if result["category_id"] not in known_categories:
-            raise ValueError(f"result {i}: category_id {result['category_id']!r} is not in the ground truth")
+    check_results(truth, results, shape)
     # Masks go without their boxes: pycocotools would sort them into small, medium and large by the boxes' areas.
     fields = ("image_id", "category_id", "score", shape)
     copies = [{field: result[field] for field in fields} for result in results]  # pycocotools adds to what it is given
@@ -127,6 +117,25 @@ def evaluate_results(
         curves[name] = [] if (precision[0, :, k] < 0).any() else [round(float(p), 4) for p in precision[0, :, k]]
     stats = [None if s < 0 else float(s) for s in evaluation.stats]
     return Metrics(dict(zip(SUMMARY, stats)), per_class, curves, len(images))
+
+
+def check_results(truth: COCO, results: list[dict], shape: str = "bbox") -> None:
+    """Raise ValueError unless truth and results can be compared by `shape`: "bbox" or "segmentation".
+
+    It names the annotation without that shape, or the result that lacks a field or names an image or category that
+    the truth does not have.
+    """
+    known_images, known_categories = set(truth.getImgIds()), set(truth.getCatIds())
+    for annotation in truth.dataset["annotations"]:
+        if shape not in annotation:
+            raise ValueError(f"the ground truth's annotation {annotation['id']} has no {shape}")
+    for i, result in enumerate(results):
+        if fault := _fault(result, shape):
+            raise ValueError(f"result {i}: {fault}")
+        if result["image_id"] not in known_images:
+            raise ValueError(f"result {i}: image_id {result['image_id']!r} is not in the ground truth")
+        if result["category_id"] not in known_categories:
+            raise ValueError(f"result {i}: category_id {result['category_id']!r} is not in the ground truth")
 
 
 def _fault(result: dict, shape: str) -> str | None:
@@ -159,15 +168,25 @@ def evaluate_files(ground_truth: Path, detections: Path, *, iou_type: str = "bbo
     Raises:
         ValueError: if either file is not what it should be; it names file and record.
     """
+    truth, results = read_results(ground_truth, detections)
+    try:
+        return evaluate_results(truth, results, iou_type=iou_type)
+    except ValueError as error:
+        raise ValueError(f"{detections}: {error}") from None
+
+
+def read_results(ground_truth: Path, detections: Path) -> tuple[COCO, list]:
+    """Open a COCO annotation file, checked, and a COCO results file, of which only its being a list is checked.
+
+    Raises:
+        ValueError: if either file is not what it should be; it names the file.
+    """
     data = read_json(ground_truth)
     raise_problems(check_records(data, Path(ground_truth)))
     results = read_json(detections)
     if not isinstance(results, list):
         raise ValueError(f"{detections}: expected a JSON list of results, found {type(results).__name__}")
-    try:
-        return evaluate_results(coco_index(data), results, iou_type=iou_type)
-    except ValueError as error:
-        raise ValueError(f"{detections}: {error}") from None
+    return coco_index(data), results
 
 
 def to_coco_results(outputs: Iterable[dict], image_ids: Iterable[int], category_ids: tuple[int, ...]) -> list[dict]:
