@@ -1,84 +1,11 @@
-"""Files that survive a crash: safetensors with a JSON header, written beside the target and then renamed.
+"""The files of a run folder; how they are written and read is in `weights/files.py`.
 
-A run folder holds `config.json` (settings), `log.jsonl` (one record a line), `last.safetensors` (everything that
-training needs to go on) and `weights.safetensors` (what prediction needs: weights, model settings, label map).
-No pickle is read or written.
+`config.json` holds the settings, `log.jsonl` one record a line, `last.safetensors` everything that training needs to go
+on, and `weights.safetensors` what prediction needs: weights, model settings, label map.
 """
 
-import json
-import os
-from pathlib import Path
+from course_lib.weights.files import load_tensors, save_tensors, write_text
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+__all__ = ["CONFIG", "LAST", "LOG", "WEIGHTS", "load_tensors", "save_tensors", "write_text"]
 
 CONFIG, LOG, LAST, WEIGHTS = "config.json", "log.jsonl", "last.safetensors", "weights.safetensors"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the new one, never half of either.
-
-    Raises:
-        OSError: with the path and the cause (disk full, read-only); the old file is untouched.
-    """
-    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
-    """Write named tensors and a JSON header as one safetensors file, atomically.
-
-    Args:
-        path: the target; its folder exists.
-        tensors: any shapes and dtypes; copied to dense CPU memory.
-        header: whatever JSON can hold.
-
-    Raises:
-        OSError: with the path and the cause (disk full, read-only); the old file is untouched.
-    """
-    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _replace(path, lambda temporary: save_file(dense, temporary, metadata={"course": json.dumps(header)}))
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the header that `save_tensors` wrote.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not such a file (a pickle, a half download, another program's weights).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: {_what_it_is(path)} ({error}); expected a safetensors file of this course") from None
-    if "course" not in metadata:
-        raise ValueError(
-            f"{path}: a safetensors file without this course's header; expected one that `course train` wrote"
-        )
-    return tensors, json.loads(metadata["course"])
-
-
-def _what_it_is(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        return "a pickle or PyTorch archive, refused because loading one can run any program"
-    return "not a readable safetensors file"
-
-
-def _replace(path: Path, write) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(f"cannot write {path}: {error}. What was there before is untouched") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,13 +1,12 @@
-"""A trained detector as one file: its weights, what it is made of, and what its labels mean."""
+"""A trained detector, from its run folder or from its file."""
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from course_lib.datasets.label_map import LabelMap
-from course_lib.detectors.presets import preset_from_dict
 from course_lib.engine import checkpoint
+from course_lib.weights.files import load_detector
 
 
 def load_model(path: Path) -> tuple[nn.Module, LabelMap, dict]:
@@ -30,17 +29,4 @@ def load_model(path: Path) -> tuple[nn.Module, LabelMap, dict]:
                 f"{path}: this run has not ended; go on with `course train … --out {path} --resume`"
             )
         path = path / checkpoint.WEIGHTS
-    weights, header = checkpoint.load_tensors(path)
-    if missing := {"label_map", "preset"} - set(header):
-        raise ValueError(
-            f"{path}: its header has no {' and no '.join(sorted(missing))}; expected a run's {checkpoint.WEIGHTS}"
-        )
-    label_map = LabelMap.from_dict(header["label_map"])
-    model = preset_from_dict(header["preset"]).build(len(label_map.names))
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: the weights do not fit the model that the file describes: {error}") from None
-    if bad := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
-        raise ValueError(f"{path}: {len(bad)} tensors hold NaN or infinity, the first is {bad[0]}")
-    return model.eval(), label_map, header
+    return load_detector(path)

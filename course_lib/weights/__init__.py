@@ -1,1 +1,1 @@
-"""Weights from elsewhere: key maps for torchvision and Detectron2."""
+"""Weights: the course's own files and zoo, key maps for torchvision and Detectron2."""

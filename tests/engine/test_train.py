@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from course_lib.detectors.presets import get_preset
-from course_lib.engine import checkpoint, train
+from course_lib.engine import train
 from course_lib.engine.checkpoint import LAST, LOG, WEIGHTS, load_tensors
 from course_lib.engine.recipe import Recipe
 from course_lib.engine.train import _interrupt_flag, fast_memory_format, learning_rate_factor, make_optimizer, read_log
+from course_lib.weights import files
 from tests.detectors.models import SMALL, small, target
 
 
@@ -296,7 +297,7 @@ def test_a_checkpoint_that_is_none(trainer, tmp_path):
 
 def test_a_full_disk_leaves_the_last_checkpoint(trainer, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
-    t, save_file = trainer(), checkpoint.save_file
+    t, save_file = trainer(), files.save_file
 
     def until_full(tensors, path, metadata):
         if t.iteration == 4:
@@ -304,12 +305,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(trainer, tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         save_file(tensors, path, metadata=metadata)
 
-    monkeypatch.setattr(checkpoint, "save_file", until_full)
+    monkeypatch.setattr(files, "save_file", until_full)
     with pytest.raises(OSError, match=r"cannot write .*last\.safetensors: .*No space left on device"):
         t.run()
     assert load_tensors(tmp_path / "run" / LAST)[1]["iteration"] == 3
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [LAST, LOG]
-    monkeypatch.setattr(checkpoint, "save_file", save_file)  # space again: the run goes on
+    monkeypatch.setattr(files, "save_file", save_file)  # space again: the run goes on
     again = trainer()
     assert again.resume()
     again.run()

@@ -24,8 +24,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from course_lib.engine.checkpoint import write_text
 from course_lib.engine.tour import machine_facts
+from course_lib.weights.files import write_text
 
 ROOT = Path(__file__).resolve().parents[3]
 RECORDS = ROOT / "data" / "experiments"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from course_lib.engine import checkpoint
-from course_lib.engine.checkpoint import load_tensors, save_tensors, write_text
+from course_lib.weights import files
+from course_lib.weights.files import load_tensors, save_tensors, write_text
 
 TENSORS = {
     "a": torch.arange(6.0).reshape(2, 3),
@@ -52,7 +52,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, failure, caus
     path = tmp_path / "last.safetensors"
     save_tensors(path, {"a": torch.ones(2)}, {"iteration": 1})
     before = path.read_bytes()
-    monkeypatch.setattr(checkpoint, "save_file", failure)
+    monkeypatch.setattr(files, "save_file", failure)
     with pytest.raises(OSError, match=cause) as error:
         save_tensors(path, {"a": torch.zeros(2)}, {"iteration": 2})
     assert str(path) in str(error.value)
@@ -78,7 +78,7 @@ def test_an_interrupt_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
 
     path = tmp_path / "x"
     save_tensors(path, {"a": torch.ones(2)}, {})
-    monkeypatch.setattr(checkpoint, "save_file", interrupted)
+    monkeypatch.setattr(files, "save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_tensors(path, {"a": torch.zeros(2)}, {})
     assert torch.equal(load_tensors(path)[0]["a"], torch.ones(2))
