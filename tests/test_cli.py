@@ -349,8 +349,8 @@ def test_evaluate_says_what_each_kind_of_error_costs(course, trained, data, tmp_
     assert float(row.split()[2]) > 0
     code, out, _ = course("evaluate", *files, "--errors", "--json")
     assert json.loads(out)["errors"]["missed"]["count"] == 1
-    code, out, _ = course("evaluate", trained, "--data", data, "--errors")
-    assert "AP50 gained" in out
+    code, out, err = course("evaluate", trained, "--data", data, "--errors")
+    assert "AP50 gained" in out, err
     assert "a second" in out
     refused(course("evaluate", *files, "--errors", "--iou", "segm"), "--errors looks at boxes")
 

@@ -6,6 +6,7 @@ Source: Bolya, Foley, Hays, Hoffman 2020, TIDE: A General Toolbox for Identifyin
 Where its definitions overlap, errors are tried in the order of `error_type`, which is that of the authors' program.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,21 +84,22 @@ class Anatomy:
         """AP at IoU 0.5 (mean over classes that have objects), once errors of the kinds `fixed` are put right.
 
         A poor box is moved onto its object and a wrong class corrected, if the object is free; of several only the best
-        score is kept. Every other wrong detection is struck out. A missed object is no longer counted.
+        score is kept. Every other wrong detection is struck out. A missed object is no longer counted; a class that
+        has no other object is left out of the mean if it has no wrong detection either, else its AP stays 0.
 
         Args:
             fixed: some of ERRORS.
             where: only the errors for which this holds.
 
         Raises:
-            ValueError: for a kind that is not there, or if no object is left.
+            ValueError: for a kind that is not there, or if there is no object at all.
         """
+        if not self.categories:
+            raise ValueError("there is no object, so AP has no meaning")
         if unknown := set(fixed) - set(ERRORS):
             raise ValueError(f"fixed: found {', '.join(sorted(unknown))}, expected some of {', '.join(ERRORS)}")
         rows: dict[int, list[bool]] = {category: [] for category in self.names}
-        objects = {category: 0 for category in self.names}
-        for category in self.categories.values():
-            objects[category] += 1
+        objects = Counter(self.categories.values())
         taken = {v.object for v in self.verdicts if v.kind == "correct"}
         for verdict in self.verdicts:
             if verdict.kind == "ignored":
@@ -110,10 +112,12 @@ class Anatomy:
             elif verdict.kind in ("localisation", "classification") and verdict.object not in taken:
                 taken.add(verdict.object)
                 rows[self.categories[verdict.object]].append(True)
-        values = [average_precision_101(torch.tensor(rows[k], dtype=torch.bool), n) for k, n in objects.items() if n]
-        if not values:
-            raise ValueError("there is no object, so AP has no meaning")
-        return sum(values) / len(values)
+        values = [
+            average_precision_101(torch.tensor(rows[category], dtype=torch.bool), count) if count else 0.0
+            for category, count in objects.items()
+            if count or rows[category]
+        ]
+        return sum(values) / len(values) if values else 1.0  # nothing is left to be found, and nothing is wrong
 
     def gains(self, where: Callable[[Verdict], bool] = lambda verdict: True) -> dict[str, float]:
         """For each kind of error, the AP50 gained by putting it right, and it alone. The gains do not add up."""

@@ -123,7 +123,6 @@ def test_published_voc_example(threshold):
 @pytest.mark.parametrize("threshold", ["0.5", "0.75"])
 def test_published_toy_example(threshold):
     truth, found = (json.loads((PUBLISHED / "padilla/toy" / f).read_text()) for f in ("gt_coco.json", "dets_coco.json"))
-    # Its boxes are whole pixels and its detections one an image and object, so the order of the files' rows is kept.
     rows = []
     for image in truth["images"]:
         mine, there = ([a for a in d["annotations"] if a["image_id"] == image["id"]] for d in (found, truth))

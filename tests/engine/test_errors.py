@@ -70,7 +70,7 @@ def test_one_of_each_kind():
 def test_gains_by_hand():
     data, rows = one_of_each()
     anatomy = error_anatomy(coco_index(data), results(rows))
-    # Class a: + and then five wrong, 3 objects, so 34 of 101 places at 1. Class b: nothing of 2. Classes c, d: no objects.
+    # Class a: + and then five wrong, 3 objects: 34 of 101 places at 1. Class b: nothing of 2. c, d: no objects.
     assert anatomy.ap50() == pytest.approx((34 / 101 + 0) / 2)
     gains = anatomy.gains()
     assert gains["duplicate"] == gains["background"] == gains["both"] == 0  # no object comes after them
@@ -117,6 +117,14 @@ def test_nothing_there_or_nothing_found(objects, rows):
     else:
         with pytest.raises(ValueError, match="there is no object"):
             anatomy.ap50()
+
+
+def test_a_class_of_which_nothing_was_found():
+    data = dataset([(1, 1, 0, 0, 20, 20), (1, 2, 50, 50, 20, 20)])
+    hit, wrong = (1, 1, 0.9, 0, 0, 20, 20), (1, 2, 0.8, 150, 150, 9, 9)
+    assert error_anatomy(coco_index(data), results([hit])).gains()["missed"] == pytest.approx(0.5)  # b is left out
+    assert error_anatomy(coco_index(data), results([hit, wrong])).gains()["missed"] == 0  # b is wrong, whatever it has
+    assert error_anatomy(coco_index(data), []).gains()["missed"] == 1
 
 
 def test_types_and_their_order():
