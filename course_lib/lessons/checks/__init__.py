@@ -3,8 +3,10 @@
 One module a lesson; every check is re-exported here under the name of the function that it checks.
 """
 
+from course_lib.lessons.checks.anchors import decode_deltas, match_anchors, shape_anchors, tile_anchors
 from course_lib.lessons.checks.base import CheckFailed, Exercise
 from course_lib.lessons.checks.boxes import from_yolo, giou, iou_matrix, nms
+from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_loss, prior_bias
 from course_lib.lessons.checks.retinanet import anchor_rows, batch_losses, best_candidates, final_detections
 from course_lib.lessons.checks.tour import focal_terms, iou, precision_recall
 
@@ -14,12 +16,20 @@ __all__ = [
     "anchor_rows",
     "batch_losses",
     "best_candidates",
+    "class_loss",
+    "decode_deltas",
     "final_detections",
+    "focal_gradient",
+    "focal_loss",
     "focal_terms",
     "from_yolo",
     "giou",
     "iou",
     "iou_matrix",
+    "match_anchors",
     "nms",
     "precision_recall",
+    "prior_bias",
+    "shape_anchors",
+    "tile_anchors",
 ]
