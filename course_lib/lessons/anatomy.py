@@ -14,6 +14,7 @@ from statistics import median
 
 from nbformat import NotebookNode
 
+from course_lib.lessons.card import FORM, run_time, work_time
 from course_lib.lessons.normalise import cell_name, find_notebooks, images, output_text, read_notebook, report
 
 CELLS, CODE_CELLS, WORDS, EXERCISES = (35, 55), (18, 25), (1500, 3000), (3, 4)  # least, most
@@ -24,12 +25,14 @@ SECTIONS = ("set-up", "predict", "exercise", "parity", "break it", "experiment",
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 SOLUTION = {"schema_version": 3, "grade": False, "solution": True, "locked": False}
 CHECK = {"schema_version": 3, "grade": True, "solution": False, "locked": True}
+GLOSSARY_ITEM = re.compile(r"- \*[^*]+\*: ")
 MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(")
 
 
 def size(notebook: NotebookNode) -> Iterator[str]:
-    """35-55 cells, 18-25 of them code; 1,500-3,000 words of markdown; no empty cell."""
-    words = sum(len(re.findall(r"\S*\w\S*", cell.source)) for cell in _markdown(notebook))
+    """35-55 cells, 18-25 of them code; 1,500-3,000 words of markdown beside the glossary; no empty cell."""
+    lines = [line for cell in _markdown(notebook) for line in cell.source.splitlines()]
+    words = sum(len(re.findall(r"\S*\w\S*", line)) for line in lines if not GLOSSARY_ITEM.match(line))
     yield from _not_within(len(notebook.cells), CELLS, "cells")
     yield from _not_within(len(_code(notebook)), CODE_CELLS, "code cells")
     yield from _not_within(words, WORDS, "words of markdown")
@@ -66,6 +69,12 @@ def sections(notebook: NotebookNode) -> Iterator[str]:
             position = min(i for i in places if i >= position)
 
 
+def card(notebook: NotebookNode) -> Iterator[str]:
+    """The card says the run time and the time of work in the form that the program reads and writes (card.py)."""
+    if run_time(notebook) is None or work_time(notebook) is None:
+        yield f"the card at the top does not say {FORM}"
+
+
 def executed(notebook: NotebookNode) -> Iterator[str]:
     """Every code cell has been executed and none ended in an error. nbval does not compare a cell that was not."""
     for cell in _code(notebook):
@@ -83,6 +92,8 @@ def compared(notebook: NotebookNode) -> Iterator[str]:
     for cell in cells:
         if not any(output_text(output).strip() for output in cell.outputs):
             yield f"{cell_name(cell)} is to be compared but prints nothing"
+        if any(True for output in cell.outputs for _ in images(output)):
+            yield f"{cell_name(cell)} is to be compared but shows a picture, which differs from machine to machine"
 
 
 def is_compared(cell: NotebookNode) -> bool:
@@ -178,7 +189,7 @@ def _markdown(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
 
 
-RULES = (size, code_length, sections, executed, compared, exercises, alt_text)
+RULES = (size, code_length, sections, card, executed, compared, exercises, alt_text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

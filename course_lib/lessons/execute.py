@@ -1,4 +1,4 @@
-"""Execute notebooks in place, from top to bottom in a fresh kernel, and normalise them.
+"""Execute notebooks in place, from top to bottom in a fresh kernel, normalise them, note the run time on the card.
 
     python -m course_lib.lessons.execute [notebook or folder ...]
 
@@ -21,6 +21,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelError
 from traitlets import default
 
+from course_lib.lessons.card import set_run_time
 from course_lib.lessons.normalise import (
     find_notebooks,
     lesson_number,
@@ -71,6 +72,7 @@ def execute(path: Path, *, cell_timeout: float = CELL_TIMEOUT) -> float:
     except (CellControlSignal, CellTimeoutError, DeadKernelError) as error:
         raise RuntimeError(f"{path}: {error}") from error
     seconds = time.perf_counter() - started
+    set_run_time(notebook, seconds)
     write_notebook(normalise(notebook, lesson_number(path)), path)
     return seconds
 

@@ -37,7 +37,7 @@ def lesson() -> NotebookNode:
     prose = new_markdown_cell
     cells = [
         prose("# Tour\n\nA detector in five minutes."),
-        prose("**You will** train a detector.\n\nPrerequisites: none. Run time: 2 minutes."),
+        prose("Prerequisites: none. **Run time:** 2 minutes on two cores. **Work:** 45–60 minutes."),
         prose("## Set-up"),
         new_code_cell("import math"),
         prose("## Predict first"),

@@ -67,6 +67,14 @@ def no_run_time(nb: NotebookNode) -> None:
     nb.cells[1].source = "Prerequisites: none."
 
 
+def run_time_in_other_words(nb: NotebookNode) -> None:
+    nb.cells[1].source = nb.cells[1].source.replace("2 minutes on", "a moment on")
+
+
+def no_work_time(nb: NotebookNode) -> None:
+    nb.cells[1].source = nb.cells[1].source.replace("**Work:**", "")
+
+
 def no_prerequisites(nb: NotebookNode) -> None:
     nb.cells[1].source = "Run time: 2 minutes."
 
@@ -94,6 +102,10 @@ def five_compared(nb: NotebookNode) -> None:
 
 def compares_nothing(nb: NotebookNode) -> None:
     next(c for c in nb.cells if "NBVAL_CHECK_OUTPUT" in c.source).outputs = [picture()]
+
+
+def compares_a_picture(nb: NotebookNode) -> None:
+    next(c for c in nb.cells if "NBVAL_CHECK_OUTPUT" in c.source).outputs.append(picture())
 
 
 def two_exercises(nb: NotebookNode) -> None:
@@ -160,8 +172,9 @@ MUTANTS = {
     "size": [drop_cells, too_many_cells, too_much_code, few_words, many_words, empty_cell],
     "code_length": [long_cell, long_median],
     "sections": [no_title, no_run_time, no_prerequisites, no_quiz, parity_last],
+    "card": [no_run_time, run_time_in_other_words, no_work_time],
     "executed": [not_executed, error_output],
-    "compared": [five_compared, compares_nothing],
+    "compared": [five_compared, compares_nothing, compares_a_picture],
     "exercises": [
         two_exercises,
         no_check,
@@ -188,6 +201,12 @@ def test_a_broken_rule_is_found(rule: Callable, spoil: Callable) -> None:
     notebook = lesson()
     spoil(notebook)
     assert list(rule(notebook)) != []
+
+
+def test_a_glossary_is_not_counted_among_the_words() -> None:
+    notebook = lesson()
+    notebook.cells[-1].source = "**Glossary**\n\n" + "- *box*: Four numbers.\n" * 1000
+    assert list(anatomy.size(notebook)) == []
 
 
 def test_messages_name_the_cell_and_the_expected_form() -> None:

@@ -3,9 +3,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from course_lib.lessons import execute as module
+from course_lib.lessons.card import run_time
 from course_lib.lessons.execute import execute
 from course_lib.lessons.normalise import normalise_file, read_notebook, write_notebook
 
@@ -42,6 +43,14 @@ def test_the_kernel_is_this_python_in_the_notebooks_folder_without_course_fast(
     assert third.outputs == []  # a widget's state is not kept
     assert [c.execution_count for c in (first, second, third)] == [1, 2, 3]
     assert not [line for line in normalise_file(path, check=True) if "path" not in line]
+
+
+def test_the_run_time_is_noted_on_the_card(tmp_path: Path) -> None:
+    path = tmp_path / "00_tour.ipynb"
+    card = new_markdown_cell("**Run time:** 3 minutes on two cores. **Work:** 45–60 minutes.")
+    write_notebook(new_notebook(cells=[card, new_code_cell("1")]), path)
+    assert 0 < execute(path) < 20
+    assert run_time(read_notebook(path)) in ("5 seconds", "10 seconds", "15 seconds", "20 seconds")
 
 
 def test_a_failing_cell_leaves_the_notebook_and_the_next_one_runs(
