@@ -31,7 +31,7 @@ def sigmoid_focal_loss(
     log_right, log_wrong = F.logsigmoid(z), F.logsigmoid(-z)  # log p_t, log (1 − p_t)
     loss = -(gamma * log_wrong).exp() * log_right
     positive, negative = _class_weights(alpha)
-    loss = loss * torch.where(targets > 0.5, positive, negative)
+    loss = loss * torch.where(targets > 0.5, loss.new_tensor(positive), negative)  # in the loss's precision
     if reduction == "none":
         return loss
     return loss.sum() if reduction == "sum" else loss.mean()

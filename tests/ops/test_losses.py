@@ -89,6 +89,12 @@ def test_gamma_zero_is_weighted_cross_entropy():
     torch.testing.assert_close(focal_loss_from_labels(logits, labels, 0.3, 0.0), expected)
 
 
+def test_the_weights_have_the_precision_of_the_logits():
+    x, t = torch.tensor([0.0, 0.0], dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
+    assert sigmoid_focal_loss(x, t, 0.3, 0.0).tolist() == pytest.approx([0.3 * math.log(2), 0.7 * math.log(2)], 1e-15)
+    assert sigmoid_focal_loss(x.bfloat16(), t.bfloat16()).dtype == torch.bfloat16
+
+
 def test_focal_empty_and_unknown_reduction():
     empty = torch.zeros(0, 5)
     assert sigmoid_focal_loss(empty, empty).shape == (0, 5)

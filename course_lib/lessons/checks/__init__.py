@@ -7,6 +7,7 @@ from course_lib.lessons.checks.anchors import decode_deltas, match_anchors, shap
 from course_lib.lessons.checks.base import CheckFailed, Exercise
 from course_lib.lessons.checks.boxes import from_yolo, giou, iou_matrix, nms
 from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_loss, prior_bias
+from course_lib.lessons.checks.measuring import average_recall, error_type, interpolated_precision, match_detections
 from course_lib.lessons.checks.retinanet import anchor_rows, batch_losses, best_candidates, final_detections
 from course_lib.lessons.checks.tour import focal_terms, iou, precision_recall
 
@@ -14,19 +15,23 @@ __all__ = [
     "CheckFailed",
     "Exercise",
     "anchor_rows",
+    "average_recall",
     "batch_losses",
     "best_candidates",
     "class_loss",
     "decode_deltas",
+    "error_type",
     "final_detections",
     "focal_gradient",
     "focal_loss",
     "focal_terms",
     "from_yolo",
     "giou",
+    "interpolated_precision",
     "iou",
     "iou_matrix",
     "match_anchors",
+    "match_detections",
     "nms",
     "precision_recall",
     "prior_bias",
