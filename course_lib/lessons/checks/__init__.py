@@ -8,6 +8,7 @@ from course_lib.lessons.checks.base import CheckFailed, Exercise
 from course_lib.lessons.checks.boxes import from_yolo, giou, iou_matrix, nms
 from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_loss, prior_bias
 from course_lib.lessons.checks.measuring import average_recall, error_type, interpolated_precision, match_detections
+from course_lib.lessons.checks.pyramid import fpn_forward, receptive_field, residual_block, top_down
 from course_lib.lessons.checks.retinanet import anchor_rows, batch_losses, best_candidates, final_detections
 from course_lib.lessons.checks.tour import focal_terms, iou, precision_recall
 
@@ -25,6 +26,7 @@ __all__ = [
     "focal_gradient",
     "focal_loss",
     "focal_terms",
+    "fpn_forward",
     "from_yolo",
     "giou",
     "interpolated_precision",
@@ -35,6 +37,9 @@ __all__ = [
     "nms",
     "precision_recall",
     "prior_bias",
+    "receptive_field",
+    "residual_block",
     "shape_anchors",
     "tile_anchors",
+    "top_down",
 ]

@@ -1,0 +1,337 @@
+"""Lesson 04's checks pass right solutions, however written, and name the mistake of each wrong one."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock
+
+from course_lib.lessons import checks
+from course_lib.nn import receptive_field as library
+from course_lib.nn.fpn import FPN
+
+# ---- 04-1 ---------------------------------------------------------------------------------------------------------
+
+
+def field(layers: list) -> tuple[int, int]:
+    r = j = 1
+    for k, s in layers:
+        r, j = r + (k - 1) * j, j * s
+    return r, j
+
+
+def from_the_end(layers: list) -> tuple[int, int]:
+    cells = 1
+    for k, s in layers[::-1]:
+        cells = (cells - 1) * s + k
+    return cells, math.prod(s for _, s in layers)
+
+
+def looped(step: Callable, start: tuple[int, int] = (1, 1)) -> Callable:
+    """A solution that carries (field, stride) through the layers by `step`."""
+
+    def answer(layers: list) -> tuple[int, int]:
+        r, j = start
+        for k, s in layers:
+            r, j = step(r, j, k, s)
+        return r, j
+
+    return answer
+
+
+def previous_alone(layers: list) -> tuple[int, int]:
+    r, before = 1, 1
+    for k, s in layers:
+        r, before = r + (k - 1) * before, s
+    return r, field(layers)[1]
+
+
+RIGHT_FIELD = {
+    "a loop": field,
+    "from the end": from_the_end,
+    "the library": library.receptive_field,
+    "tensors": lambda layers: torch.tensor(field(layers)).unbind(),
+}
+WRONG_FIELD = {
+    "no strides": (looped(lambda r, j, k, s: (r + k - 1, j * s)), "the strides are not used"),
+    "whole kernels": (looped(lambda r, j, k, s: (r + k * j, j * s)), "you added whole kernels"),
+    "own stride": (looped(lambda r, j, k, s: (r + (k - 1) * j * s, j * s)), "multiply afterwards"),
+    "the stride before": (previous_alone, "all strides before it count"),
+    "added strides": (looped(lambda r, j, k, s: (r + (k - 1) * j, j + s)), "they multiply"),
+    "from 0": (looped(lambda r, j, k, s: (r + (k - 1) * j, j * s), start=(0, 1)), "begin with 1"),
+    "backwards": (lambda layers: field(layers[::-1]), "start at the image"),
+    "swapped": (lambda layers: field(layers)[::-1], "are swapped"),
+    "one number": (lambda layers: field(layers)[0], "give back two numbers"),
+    "the last stride": (lambda layers: (field(layers)[0], layers[-1][1]), "not that of the last layer"),
+    "one side": (looped(lambda r, j, k, s: (r + (k - 1) // 2 * j, j * s)), "you counted one side"),
+    "kernel 3 always": (looped(lambda r, j, k, s: (r + 2 * j, j * s)), "pencil and paper"),
+    "no return": (lambda layers: None, "returned nothing"),
+}
+
+# ---- 04-2 ---------------------------------------------------------------------------------------------------------
+
+
+def block(x: Tensor, conv1, bn1, conv2, bn2, shortcut) -> Tensor:
+    y = bn2(conv2(F.relu(bn1(conv1(x)))))
+    return F.relu(y + (x if shortcut is None else shortcut(x)))
+
+
+def torchvisions(x: Tensor, conv1, bn1, conv2, bn2, shortcut) -> Tensor:
+    theirs = BasicBlock(1, 1)
+    theirs.conv1, theirs.bn1, theirs.conv2, theirs.bn2, theirs.downsample = conv1, bn1, conv2, bn2, shortcut
+    return theirs(x)
+
+
+def skip(x: Tensor, shortcut) -> Tensor:
+    return x if shortcut is None else shortcut(x)
+
+
+def in_place(x: Tensor, c1, b1, c2, b2, s) -> Tensor:
+    y = b2(c2(F.relu(b1(c1(x)))))
+    return F.relu(x.add_(y) if s is None else y + s(x))
+
+
+RIGHT_BLOCK = {
+    "functions": block,
+    "torchvision's": torchvisions,
+    "modules": lambda x, c1, b1, c2, b2, s: nn.ReLU()(nn.Sequential(c1, b1, nn.ReLU(), c2, b2)(x) + skip(x, s)),
+}
+WRONG_BLOCK = {
+    "no shortcut": (lambda x, c1, b1, c2, b2, s: F.relu(b2(c2(F.relu(b1(c1(x)))))), "the shortcut is missing"),
+    "no last relu": (lambda x, c1, b1, c2, b2, s: b2(c2(F.relu(b1(c1(x))))) + skip(x, s), "the last ReLU is missing"),
+    "relu before the sum": (
+        lambda x, c1, b1, c2, b2, s: F.relu(b2(c2(F.relu(b1(c1(x)))))) + skip(x, s),
+        "to the branch and then added",
+    ),
+    "no relu between": (lambda x, c1, b1, c2, b2, s: F.relu(b2(c2(b1(c1(x)))) + skip(x, s)), "between the two"),
+    "no bn2": (lambda x, c1, b1, c2, b2, s: F.relu(c2(F.relu(b1(c1(x)))) + skip(x, s)), "bn2 is missing"),
+    "bn2 of the sum": (
+        lambda x, c1, b1, c2, b2, s: F.relu(b2(c2(F.relu(b1(c1(x)))) + skip(x, s))),
+        "bn2 normalises the branch alone",
+    ),
+    "relu before bn1": (
+        lambda x, c1, b1, c2, b2, s: F.relu(b2(c2(b1(F.relu(c1(x))))) + skip(x, s)),
+        "conv1, bn1, ReLU",
+    ),
+    "detached": (lambda x, *m: block(x.detach(), *m), "no gradient reaches the input"),
+    "float32": (lambda x, *m: block(x, *m).float(), "keep the type of the input"),
+    "in place": (in_place, "changed its input in place"),
+    "halved": (lambda x, *m: block(x, *m) / 2, "pencil and paper"),
+}
+
+
+def shortcut_of_y(x: Tensor, c1, b1, c2, b2, s) -> Tensor:
+    y = F.relu(b1(c1(x)))
+    return F.relu(b2(c2(y)) + skip(y, s))
+
+
+WRONG_BLOCK["shortcut of y"] = (shortcut_of_y, "the shortcut takes the block's input x")
+
+# ---- 04-3 ---------------------------------------------------------------------------------------------------------
+
+
+def up(coarse: Tensor, fine: Tensor) -> Tensor:
+    return F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
+
+
+def merged(laterals: list[Tensor], step: Callable = lambda fine, coarse: fine + up(coarse, fine)) -> list[Tensor]:
+    result = [laterals[-1]]
+    for lateral in laterals[-2::-1]:
+        result.insert(0, step(lateral, result[0]))
+    return result
+
+
+def by_index(laterals: list[Tensor]) -> list[Tensor]:
+    """Repeats the nearest cells without interpolate."""
+
+    def step(fine: Tensor, coarse: Tensor) -> Tensor:
+        rows, columns = ((torch.arange(n) * m) // n for n, m in zip(fine.shape[-2:], coarse.shape[-2:]))
+        return fine + coarse[:, :, rows][:, :, :, columns]
+
+    return merged(laterals, step)
+
+
+def cropped(laterals: list[Tensor]) -> list[Tensor]:
+    def step(fine: Tensor, coarse: Tensor) -> Tensor:
+        doubled = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return fine + doubled[:, :, : fine.shape[2], : fine.shape[3]]
+
+    return merged(laterals, step)
+
+
+def list_in_place(laterals: list[Tensor]) -> list[Tensor]:
+    for k in range(len(laterals) - 2, -1, -1):
+        laterals[k] += up(laterals[k + 1], laterals[k])
+    return laterals
+
+
+def upwards(laterals: list[Tensor]) -> list[Tensor]:
+    result = laterals[:1]
+    for lateral in laterals[1:]:
+        result.append(lateral + up(result[-1], lateral))
+    return result
+
+
+def mixed(align: bool) -> Callable:
+    def step(fine: Tensor, coarse: Tensor) -> Tensor:
+        return fine + F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=align)
+
+    return lambda laterals: merged(laterals, step)
+
+
+def everything_above(laterals: list[Tensor]) -> list[Tensor]:
+    result = [laterals[-1]]
+    for lateral in laterals[-2::-1]:
+        result.insert(0, lateral + sum(up(coarse, lateral) for coarse in result))
+    return result
+
+
+RIGHT_TOP_DOWN = {"interpolate": merged, "by index": by_index, "cropped": cropped}
+WRONG_TOP_DOWN = {
+    "nothing": (lambda maps: maps, "the maps came back as they were"),
+    "one level down": (
+        lambda maps: [*(a + up(b, a) for a, b in pairwise(maps)), maps[-1]],
+        "add the coarser *merged* map",
+    ),
+    "bilinear": (mixed(False), "you blended neighbours, which"),
+    "bilinear, corners": (mixed(True), "(align_corners=True)"),
+    "no lateral": (lambda maps: merged(maps, lambda a, b: up(b, a)), "the lateral is missing"),
+    "bottom-up": (upwards, "starts at the coarsest map"),
+    "coarse to fine": (lambda maps: merged(maps)[::-1], "give it back from fine to coarse"),
+    "no coarsest": (lambda maps: merged(maps)[:-1], "the coarsest map is missing"),
+    "mean": (lambda maps: merged(maps, lambda a, b: (a + up(b, a)) / 2), "not averaged"),
+    "concatenated": (lambda maps: merged(maps, lambda a, b: torch.cat((a, up(b, a)), 1)), "not concatenated"),
+    "all above": (everything_above, "you added them once more"),
+    "in place": (list_in_place, "changed its input in place"),
+    "detached": (lambda maps: [m.detach() for m in merged(maps)], "no gradient reaches the input"),
+    "subtracted": (lambda maps: merged(maps, lambda a, b: a - up(b, a)), "pencil and paper"),
+}
+
+# ---- 04-4 ---------------------------------------------------------------------------------------------------------
+
+
+def pyramid(features: list[Tensor], lateral: list, output: list, p6, p7) -> list[Tensor]:
+    maps = merged([conv(x) for conv, x in zip(lateral, features)])
+    maps = [conv(m) for conv, m in zip(output, maps)]
+    sixth = p6(features[-1])
+    return [*maps, sixth, p7(F.relu(sixth))]
+
+
+def with_the_library(features: list[Tensor], lateral: list, output: list, p6, p7) -> list[Tensor]:
+    channels = {f"c{k}": conv.in_channels for k, conv in enumerate(lateral, 3)}
+    fpn = FPN(channels, channels=4, extra="p6p7_from_c5")
+    fpn.lateral, fpn.output, fpn.p6, fpn.p7 = nn.ModuleList(lateral), nn.ModuleList(output), p6, p7
+    return fpn(dict(zip(channels, features)))
+
+
+def varied(
+    merge: Callable = merged,
+    smooth: Callable = lambda output, maps: [conv(m) for conv, m in zip(output, maps)],
+    top: Callable = lambda c5, p5, p6, p7: [p6(c5), p7(F.relu(p6(c5)))],
+) -> Callable:
+    """A solution with one part replaced."""
+
+    def answer(features: list[Tensor], lateral: list, output: list, p6, p7) -> list[Tensor]:
+        maps = smooth(output, merge([conv(x) for conv, x in zip(lateral, features)]))
+        return maps + top(features[-1], maps[-1], p6, p7)
+
+    return answer
+
+
+def smoothed_on_the_way(features: list[Tensor], lateral: list, output: list, p6, p7) -> list[Tensor]:
+    maps = [output[2](lateral[2](features[2]))]
+    for k in (1, 0):
+        fine = lateral[k](features[k])
+        maps.insert(0, output[k](fine + up(maps[0], fine)))
+    return [*maps, p6(features[2]), p7(F.relu(p6(features[2])))]
+
+
+RIGHT_FPN = {"steps": pyramid, "the library": with_the_library, "varied": varied()}
+WRONG_FPN = {
+    "no top-down": (varied(merge=lambda maps: maps), "the top-down path is missing"),
+    "one level down": (varied(merge=WRONG_TOP_DOWN["one level down"][0]), "goes on with the merged map"),
+    "no smoothing": (varied(smooth=lambda output, maps: maps), "output convolutions are missing"),
+    "smoothed on the way": (smoothed_on_the_way, "you passed the smoothed map down"),
+    "smoothed first": (
+        varied(merge=lambda maps: maps, smooth=lambda output, maps: merged([c(m) for c, m in zip(output, maps)])),
+        "merged afterwards",
+    ),
+    "outputs reversed": (
+        varied(smooth=lambda output, maps: [c(m) for c, m in zip(output[::-1], maps)]),
+        "in the wrong order",
+    ),
+    "p6 of p5": (varied(top=lambda c5, p5, p6, p7: [p6(p5), p7(F.relu(p6(p5)))]), "you made P6 of P5"),
+    "no relu": (varied(top=lambda c5, p5, p6, p7: [p6(c5), p7(p6(c5))]), "the ReLU between P6 and P7"),
+    "relu on p6": (varied(top=lambda c5, p5, p6, p7: [F.relu(p6(c5)), p7(F.relu(p6(c5)))]), "P6 itself goes"),
+    "relu on p7": (varied(top=lambda c5, p5, p6, p7: [p6(c5), F.relu(p7(F.relu(p6(c5))))]), "without a ReLU behind"),
+    "no p6 and p7": (varied(top=lambda *_: []), "P6 and P7 are missing"),
+    "no p7": (varied(top=lambda c5, p5, p6, p7: [p6(c5)]), "P7 is missing"),
+    "coarse to fine": (lambda *a: pyramid(*a)[::-1], "from P3 to P7"),
+    "bilinear": (varied(merge=mixed(False)), "by blending neighbours"),
+    "halved": (lambda *a: [m / 2 for m in pyramid(*a)], "pencil and paper"),
+    "no return": (lambda *a: None, "returned nothing"),
+}
+
+EXERCISES = {
+    "04-1: 6": (checks.receptive_field, RIGHT_FIELD, WRONG_FIELD),
+    "04-2: 7": (checks.residual_block, RIGHT_BLOCK, WRONG_BLOCK),
+    "04-3: 6": (checks.top_down, RIGHT_TOP_DOWN, WRONG_TOP_DOWN),
+    "04-4: 6": (checks.fpn_forward, RIGHT_FPN, WRONG_FPN),
+}
+RIGHT = [(says, name) for says, (_, right, _) in EXERCISES.items() for name in right]
+WRONG = [(says, name) for says, (_, _, wrong) in EXERCISES.items() for name in wrong]
+
+
+@pytest.mark.parametrize(("says", "name"), RIGHT)
+def test_a_right_solution_passes(says: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check, right, _ = EXERCISES[says]
+    check(right[name])
+    assert capsys.readouterr().out == f"ok {says} checks\n"
+
+
+@pytest.mark.parametrize(("says", "name"), WRONG)
+def test_a_wrong_solution_gets_the_hint_that_fits(says: str, name: str) -> None:
+    check, _, wrong = EXERCISES[says]
+    function, words = wrong[name]
+    with pytest.raises(checks.CheckFailed) as caught:
+        check(function)
+    hint = str(caught.value).partition("Hint: ")[2]
+    assert words in hint
+
+
+@pytest.mark.parametrize("says", EXERCISES)
+def test_an_unsolved_exercise_says_so(says: str) -> None:
+    def unsolved(*arguments):
+        raise NotImplementedError
+
+    with pytest.raises(checks.CheckFailed, match="is not solved yet"):
+        EXERCISES[says][0](unsolved)
+
+
+def twice(laterals: list[Tensor]) -> list[Tensor]:
+    return merged(laterals, lambda fine, coarse: fine + F.interpolate(coarse, scale_factor=2, mode="nearest"))
+
+
+@pytest.mark.parametrize(
+    ("check", "function", "words"),
+    [
+        (checks.top_down, twice, "instead of by scale_factor=2"),
+        (checks.fpn_forward, varied(merge=twice), "instead of by scale_factor=2"),
+        (checks.residual_block, lambda x, *m: block(x, *m[:4], None), "add shortcut(x)"),
+    ],
+)
+def test_an_error_of_the_solution_comes_with_the_hint(check: Callable, function: Callable, words: str) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        check(function)
+    assert words in caught.value.__notes__[0]
+
+
+def test_the_checks_leave_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    checks.top_down(merged)
+    assert torch.equal(torch.get_rng_state(), before)
