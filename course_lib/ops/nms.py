@@ -19,7 +19,7 @@ def nms_greedy(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         best, rest = order[0], order[1:]
         keep.append(best)
         overlap = box_iou(boxes[best, None], boxes[rest])[0]  # (len(rest),)
-        order = rest[overlap <= iou_threshold]
+        order = rest[overlap.double() <= iou_threshold]  # in float64, as torchvision: float32(0.1) is more than 0.1
     return torch.stack(keep) if keep else order
 
 

@@ -34,10 +34,18 @@ def test_nothing_one_and_all_the_same():
 
 
 @settings(max_examples=60, deadline=None)
-@given(whole_boxes(max_size=12), st.integers(0, 2**16), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
+@given(whole_boxes(max_size=12), st.integers(0, 2**16), st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.5, 0.7, 1.0]))
 def test_greedy_equals_torchvision_ties_included(boxes, seed, threshold):
     scores = scores_for(boxes, seed)
     assert torch.equal(nms_greedy(boxes, scores, threshold), torchvision.ops.nms(boxes, scores, threshold))
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.2, 0.3, 0.6, 0.7])
+def test_greedy_equals_torchvision_where_the_overlap_equals_a_threshold_that_no_float_holds(threshold):
+    height = round(threshold * 10)
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, height]])  # IoU height / 10
+    keep = nms_greedy(boxes, SCORES[:2], threshold)
+    assert torch.equal(keep, torchvision.ops.nms(boxes, SCORES[:2], threshold))
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
