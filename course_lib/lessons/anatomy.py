@@ -102,6 +102,15 @@ def is_compared(cell: NotebookNode) -> bool:
     return "NBVAL_CHECK_OUTPUT" in comments or "nbval-check-output" in cell.metadata.get("tags", [])
 
 
+def dials(notebook: NotebookNode) -> Iterator[str]:
+    """A figure with dials (explore.py) leaves its picture in the file: some readers have nothing else."""
+    for cell in _code(notebook):
+        if re.search(r"^explore\(", cell.source, re.MULTILINE) and not any(
+            True for output in cell.outputs for _ in images(output)
+        ):
+            yield f"{cell_name(cell)} calls explore but its output has no picture"
+
+
 def exercises(notebook: NotebookNode) -> Iterator[str]:
     """Three or four exercises: a card (difficulty, minutes), a solution cell, then a separate check cell.
 
@@ -189,7 +198,7 @@ def _markdown(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
 
 
-RULES = (size, code_length, sections, card, executed, compared, exercises, alt_text)
+RULES = (size, code_length, sections, card, executed, compared, dials, exercises, alt_text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

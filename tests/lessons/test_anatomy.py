@@ -108,6 +108,10 @@ def compares_a_picture(nb: NotebookNode) -> None:
     next(c for c in nb.cells if "NBVAL_CHECK_OUTPUT" in c.source).outputs.append(picture())
 
 
+def dials_without_a_picture(nb: NotebookNode) -> None:
+    code(nb)[0].source = "explore(draw, 'A curve that falls', gamma=(0, 5, 1, 2))"
+
+
 def two_exercises(nb: NotebookNode) -> None:
     nb.cells = [c for c in nb.cells if not c.metadata.get("nbgrader", {}).get("grade_id", "").startswith("00-3")]
 
@@ -175,6 +179,7 @@ MUTANTS = {
     "card": [no_run_time, run_time_in_other_words, no_work_time],
     "executed": [not_executed, error_output],
     "compared": [five_compared, compares_nothing, compares_a_picture],
+    "dials": [dials_without_a_picture],
     "exercises": [
         two_exercises,
         no_check,
@@ -234,6 +239,13 @@ def test_is_compared_is_what_nbval_does(source: str, tags: list[str], expected: 
     assert anatomy.is_compared(cell) == expected
     nbval = dict(find_metadata_tags(cell.metadata)) | dict(find_comment_markers(source))
     assert nbval.get("check", False) == expected
+
+
+def test_dials_with_their_picture_are_fine() -> None:
+    notebook = lesson()
+    dials_without_a_picture(notebook)
+    code(notebook)[0].outputs = [picture()]
+    assert list(anatomy.dials(notebook)) == []
 
 
 def test_alt_text_in_html_and_markdown_is_seen() -> None:
