@@ -110,6 +110,28 @@ def loss_shares(p_t: Mapping[str, Sequence[float]], gammas: Sequence[float]) -> 
     return figure
 
 
+def pull_curves(gammas: Sequence[float]) -> Figure:
+    """Draw |d FL / d z| over the probability of the truth, without α; a dot marks where a line is highest.
+
+    z: the logit of the truth. γ = 0 is cross entropy, whose pull is 1 − p_t.
+    """
+    z = torch.linspace(*LIMITS, 601, dtype=torch.float64)
+    with style():
+        figure = Figure(figsize=(WIDTH, 3.4))
+        axes = figure.subplots()
+        for gamma, (color, dash) in zip(gammas, LINE_STYLES):
+            _, pull = _loss_and_pull(z, 1.0, None, gamma)
+            axes.plot(z.numpy(), pull.numpy(), color=color, linestyle=dash, label=f"γ = {gamma:g}")
+            top = int(pull.argmax())
+            if 0 < top < len(z) - 1:
+                axes.plot(z[top].item(), pull[top].item(), "o", color=color, markersize=6)
+        axes.set(ylabel="pull, |d FL / d z|")
+        axes.set_ylim(bottom=0)
+        _truth_axis(axes)
+        axes.legend(loc="upper right")
+    return figure
+
+
 def _loss_and_pull(z: torch.Tensor, target: float, alpha: float | None, gamma: float) -> tuple:
     """Loss and absolute slope at logits z of the truth (N,); the network's own logit is z at objects, else −z."""
     x = (z if target else -z).clone().requires_grad_()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from course_lib.viz.focal import focal_curves, loss_shares, truth_histogram
+from course_lib.viz.focal import focal_curves, loss_shares, pull_curves, truth_histogram
 from course_lib.viz.show import to_png_bytes
 
 P = np.array([0.5, 0.9, 0.99, 0.999])
@@ -16,6 +16,7 @@ FIGURES = {
     "curves": lambda: focal_curves(0.25, 2.0),
     "curves of cross entropy": lambda: focal_curves(None, 0.0),
     "curves where one kind is weighed away": lambda: focal_curves(1.0, 5.0),
+    "pull": lambda: pull_curves((0, 0.5, 1, 2, 5)),
     "histogram": lambda: truth_histogram({"before": (P, P), "after": (P[:0], torch.from_numpy(P))}),
     "shares": lambda: loss_shares({"background": P, "objects": P[:2]}, (0, 1, 2)),
 }
@@ -49,6 +50,16 @@ def test_curves_pass_through_values_worked_out_by_hand() -> None:
     slopes = [line.get_ydata()[middle] for line in pull.lines]
     focal = 0.25 * (2 * 0.5 * log2 + 0.5)  # (1 − p)^γ (1 − p − γ p log p)
     assert slopes == pytest.approx([0.25 * focal, 0.75 * focal, 0.5])
+
+
+def test_pull_of_cross_entropy_has_no_top_and_that_of_focal_loss_has() -> None:
+    lines = pull_curves((0, 2)).axes[0].lines
+    assert [line.get_label() for line in lines[:2]] == ["γ = 0", "γ = 2"]
+    z = np.asarray(lines[0].get_xdata())
+    assert lines[0].get_ydata() == pytest.approx(1 / (1 + np.exp(z)))
+    assert len(lines) == 3  # the third marks the largest pull of γ = 2, which is over 1
+    (top,) = lines[2].get_ydata()
+    assert top == max(lines[1].get_ydata()) > 1
 
 
 @pytest.mark.parametrize(
