@@ -6,6 +6,7 @@ PYTHON ?= python3
 PY = .venv/bin/python
 READY = .venv/ready.stamp
 NOTEBOOKS = notebooks
+WORKSPACE = workspace
 NBVAL = --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/notebooks/sanitize.cfg
 
 .PHONY: help tour lab test unit notebooks bench lint clean
@@ -16,8 +17,9 @@ help: ## list the targets (this text)
 tour: $(READY) ## the main job: make a data set, train a detector, measure it, write runs/tour/report.html
 	.venv/bin/course tour
 
-lab: $(READY) ## open the course in JupyterLab
-	$(PY) -m jupyterlab --allow-root $(LAB_FLAGS) notebooks/00_tour.ipynb
+lab: $(READY) ## make or update your workspace of unsolved notebooks, open it in JupyterLab
+	.venv/bin/course start $(WORKSPACE)
+	$(PY) -m jupyterlab --allow-root $(LAB_FLAGS) $(WORKSPACE)/00_tour.ipynb
 
 test: $(READY) ## all tests: unit, slow, and every notebook against its recorded output
 	$(PY) -m pytest tests notebooks $(NBVAL)

@@ -317,6 +317,40 @@ def tour(
     print(f"RetinaNet AP {report['retinanet']['summary']['AP']:.3f} on Town val. Open {out / 'report.html'}")
 
 
+@app.command()
+def start(
+    folder: Annotated[Path, typer.Argument(help="Your workspace.", metavar="DIR")] = Path("workspace"),
+) -> None:
+    """Make your workspace of unsolved notebooks; after an update, bring in what is new and keep what is yours."""
+    from course_lib.lessons.workspace import format_placed, start_workspace
+
+    print(format_placed(start_workspace(folder), folder))
+
+
+@app.command()
+def progress(
+    folder: Annotated[Path, typer.Argument(help="Your workspace.", metavar="DIR")] = Path("workspace"),
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that an exercise may take.")] = 60,
+    as_json: Json = False,
+) -> None:
+    """Which exercises pass? A bar for each lesson; what to do about each wrong solution."""
+    from course_lib.lessons.progress import find_progress, format_progress, progress_as_json
+
+    found = find_progress(folder, timeout=timeout)
+    print(progress_as_json(found) if as_json else format_progress(found))
+
+
+@app.command()
+def release(
+    out: Annotated[Path, typer.Argument(help="The course folder to make, for nbgrader.")],
+) -> None:
+    """Make the classroom pack: the lessons as assignments of an nbgrader course. For teachers."""
+    from course_lib.lessons.classroom import format_assignments
+    from course_lib.lessons.classroom import release as make_pack
+
+    print(format_assignments(make_pack(out), out))
+
+
 def _open(data: Path | None, images: Path | None, annotations: Path | None, split: str, **options):
     """The split of a data folder, or a plain COCO folder by its two parts."""
     from course_lib.datasets.coco import CocoDetection, open_split

@@ -27,6 +27,9 @@ VERBS = (
     ["evaluate"],
     ["predict"],
     ["tour"],
+    ["start"],
+    ["progress"],
+    ["release"],
 )
 
 
@@ -93,7 +96,7 @@ def test_every_verb_has_help(course, verb):
 
 def test_no_arguments_list_the_verbs(course):
     _, out, err = course()
-    for verb in ("doctor", "data", "train", "evaluate", "predict", "tour"):
+    for verb in ("doctor", "data", "train", "evaluate", "predict", "tour", "start", "progress", "release"):
         assert verb in out + err
 
 

@@ -41,7 +41,6 @@ c.CourseDirectory.root = str(Path(__file__).parent)
 
 # Every submission is executed from top to bottom, in the lessons' fast form: seconds for each.
 c.Execute.timeout = 120  # seconds a cell; then it counts as failed, and the next one runs
-c.ExecuteFast.timeout = 120
 
 # A check cell that was deleted is put back. Deleted and copied cells are marked for you to look at.
 c.OverwriteCells.add_missing_cells = True
@@ -86,7 +85,7 @@ class Assignment:
 def release(out: Path, lessons: Path = LESSONS) -> list[Assignment]:
     """Make or update the pack in `out` from the solved notebooks in `lessons`.
 
-    Raises ValueError where nbgrader is not installed or refuses an assignment, and for a folder with other things in it.
+    Raises ValueError where nbgrader is not installed or refuses an assignment, and for a folder of other things.
     """
     if not (out / RECORD).exists() and out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty and holds no classroom pack; name a new folder")

@@ -1,9 +1,9 @@
 """What the classroom adds to nbgrader's autograding; `nbgrader_config.py` in the pack names these parts.
 
-nbgrader keeps the last of two cells with one id and says so only in its log; it gives 0 for a check cell that was
-deleted and says nothing; it gives no grade at all to a notebook whose exercise was deleted with its check, or into which
-an exercise of another lesson was pasted. Here all are graded. The first three are marked in the gradebook for a person
-to look at, the last does no harm.
+Of two cells with one id nbgrader keeps the last, and says so only in its log. For a deleted check cell it gives 0, and
+says nothing. A notebook whose exercise was deleted with its check gets no grade at all, nor does one into which an
+exercise of another lesson was pasted. Here all are graded; the deleted and copied cells are marked in the gradebook for
+a person to look at.
 """
 
 import os

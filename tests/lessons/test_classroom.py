@@ -163,7 +163,8 @@ PRETENDS = "class checks:\n    iou = focal_terms = precision_recall = print\n\nd
 def copied(notebook: NotebookNode) -> NotebookNode:
     """The last check copied before itself, as a mere print."""
     place = cell_of(notebook, "00-3-check")
-    notebook.cells.insert(place, deepcopy(notebook.cells[place]) | {"source": "print('ok')", "id": "copy"})
+    notebook.cells.insert(place, deepcopy(notebook.cells[place]))
+    notebook.cells[place].update(source="print('ok')", id="copy")
     return notebook
 
 
@@ -224,7 +225,9 @@ def test_the_feedback_tells_the_student_why(graded: Path) -> None:
 def test_the_whole_tour_is_graded_in_its_fast_form(tmp_path: Path) -> None:
     whole = read_notebook(TOUR)
     whole.cells.append(new_code_cell("assert FAST", metadata={"nbgrader": {**GRADER["solution"], "grade_id": "00-9"}}))
-    call = new_code_cell("checks.iou(iou); assert FAST", metadata={"nbgrader": GRADER["check"] | {"grade_id": "00-9-check"}})
+    call = new_code_cell(
+        "checks.iou(iou); assert FAST", metadata={"nbgrader": GRADER["check"] | {"grade_id": "00-9-check"}}
+    )
     whole.cells.append(call)
     pack = tmp_path / "pack"
     release(pack, write_lessons(tmp_path / "lessons", **{"00_tour": whole}))
