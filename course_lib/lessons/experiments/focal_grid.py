@@ -23,7 +23,7 @@ from course_lib.nn.preprocess import rescale_boxes
 
 TOWN = TownConfig(size=96, objects=2.0, scale=(0.14, 0.5), rarity=0.0)  # few objects: more imbalance, as in photographs
 TRAIN, VAL = 800, 300
-ITERATIONS = 350
+ITERATIONS = 300
 SEEDS = (0, 1)
 SETTINGS = (  # γ, α; None: no weights
     (0.0, None), (0.0, 0.25), (0.0, 0.75), (0.0, 0.95), (0.5, 0.5), (1.0, 0.25), (2.0, 0.25), (2.0, 0.75), (5.0, 0.25),
