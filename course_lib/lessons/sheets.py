@@ -136,7 +136,7 @@ def glossary(lessons: Sequence[Lesson]) -> str:
     """docs/glossary.md: all terms in alphabetical order, each with its lesson."""
     terms = [(term, text, lesson) for lesson in lessons for term, text in lesson.terms]
     lines = [
-        f"- *{term}*: {text} ([{lesson.number}](../notebooks/{lesson.path.name}))"
+        f"- *{term}*: {text[0].upper()}{text[1:]} ([{lesson.number}](../notebooks/{lesson.path.name}))"
         for term, text, lesson in sorted(terms, key=lambda entry: (entry[0].casefold(), entry[2].number))
     ]
     return (

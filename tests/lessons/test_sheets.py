@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_the_sheets_are_built_from_the_notebooks(root: Path) -> None:
-    lesson(root, "01_zoo", terms="- *wolf*: An animal.\n- *Anchor*: A box that is fixed, see $x_1$ (*priors*).")
+    lesson(root, "01_zoo", terms="- *wolf*: An animal.\n- *Anchor*: a box that is fixed, see $x_1$ (*priors*).")
     lesson(root)
     assert update(root) == []
     terms = [line for line in (root / "docs" / "glossary.md").read_text().splitlines() if line.startswith("- ")]
