@@ -62,19 +62,19 @@ def draw_operating_point(
         threshold: detections that score less are not made.
     """
     here = OperatingPoints([truth], [prediction])
-    picture = draw_comparison(image, truth, prediction, names, min_score=threshold)
+    picture = draw_comparison(image, truth, prediction, names, min_score=threshold, scale=3)
     grid = np.linspace(0.05, 0.95, 46)
     precision, recall = np.array([points.at(t) for t in grid]).T
     with style():
-        figure = Figure(figsize=(WIDTH, 4))
-        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+        figure = Figure(figsize=(WIDTH, 4.3))
+        left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))
         left.imshow(picture, interpolation="antialiased")
         left.set_axis_off()
-        left.set_title("this image: precision {:.2f}, recall {:.2f}".format(*here.at(threshold)), fontsize=11)
+        left.set_title("this image:\nprecision {:.2f}, recall {:.2f}".format(*here.at(threshold)), fontsize=11)
         for name, values, (color, dash) in zip(("precision", "recall"), (precision, recall), LINE_STYLES):
             right.plot(grid, values, color=color, linestyle=dash, label=name)
         right.axvline(threshold, color=INK, linestyle=":")
-        right.set_title("all images: precision {:.2f}, recall {:.2f}".format(*points.at(threshold)), fontsize=11)
+        right.set_title("all images:\nprecision {:.2f}, recall {:.2f}".format(*points.at(threshold)), fontsize=11)
         right.set(xlabel="score threshold", xlim=(0, 1), ylim=(0, 1.02))
         right.legend(loc="lower center")
     return figure

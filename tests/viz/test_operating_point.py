@@ -49,7 +49,7 @@ def test_the_figure_says_both_and_is_quick() -> None:
     assert to_png_bytes(figure)
     assert time.process_time() - began < 2
     left, right = figure.axes
-    assert left.get_title(loc="left") == "this image: precision 0.50, recall 0.50"
-    assert right.get_title(loc="left") == "all images: precision 0.33, recall 0.25"
+    assert left.get_title(loc="left") == "this image:\nprecision 0.50, recall 0.50"
+    assert right.get_title(loc="left") == "all images:\nprecision 0.33, recall 0.25"
     assert np.allclose(right.lines[2].get_xdata(), 0.5)
     assert [line.get_label() for line in right.lines[:2]] == ["precision", "recall"]
