@@ -14,23 +14,29 @@ from course_lib.viz.picture import Picture, to_numpy, to_picture
 THEORY, EFFECTIVE = PALETTE[4], PALETTE[1]  # sky blue, orange: both stand out on viridis
 
 
-def activations(images: Sequence[Picture], maps: Sequence[Sequence[Tensor]], titles: Sequence[str]) -> Figure:
+def activations(
+    images: Sequence[Picture], maps: Sequence[Sequence[Tensor]], titles: Sequence[str], *, rows: Sequence[str] = ()
+) -> Figure:
     """Rows of an image and its maps, all drawn to one size; each map has its own scale, dark is its least value.
 
     images: one a row, RGB as `draw_boxes` takes them. maps: for each row as many maps (H, W). titles: one a column,
-    the image's first. Raises ValueError if the numbers do not agree.
+    the image's first. rows: a name for each row. Raises ValueError if the numbers do not agree.
     """
+    rows = rows or [""] * len(images)
     columns = len(titles)
-    if not images or len(maps) != len(images) or any(len(row) != columns - 1 for row in maps):
-        found = f"{len(images)} images, rows of {[len(row) for row in maps]} maps, {columns} titles"
+    if not images or not len(maps) == len(images) == len(rows) or any(len(row) != columns - 1 for row in maps):
+        found = f"{len(images)} images, rows of {[len(row) for row in maps]} maps, {columns} titles, {len(rows)} names"
         raise ValueError(f"activations: found {found}; expected a row for each image and a title for each column")
     with style():
         side = WIDTH / columns
         figure = Figure(figsize=(WIDTH, len(images) * side + 0.35))
-        for axes in (grid := figure.subplots(len(images), columns, squeeze=False)).flat:
-            axes.set_axis_off()
-        for row, image, values in zip(grid, images, maps):
+        grid = figure.subplots(len(images), columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        for row, image, values, name in zip(grid, images, maps, rows):
             row[0].imshow(to_picture(image))
+            row[0].set_ylabel(name)
             for axes, value in zip(row[1:], values):
                 axes.imshow(to_numpy(value).astype(float))
         for axes, title in zip(grid[0], titles):
@@ -51,7 +57,7 @@ def receptive_fields(
         raise ValueError(f"receptive_fields: found {found}; expected as many of each in full rows")
     columns = len(fields) // rows
     with style():
-        figure = Figure(figsize=(WIDTH, rows * (WIDTH / columns + 0.25) + 0.35))
+        figure = Figure(figsize=(WIDTH, rows * (WIDTH / columns + 0.3) + 0.45))
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, field, outer, inner, title in zip(grid.flat, fields, theory, effective, titles):
             values = to_numpy(field).astype(float)

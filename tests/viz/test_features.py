@@ -36,7 +36,7 @@ def test_nothing_is_clipped(name):
 def test_each_map_has_its_own_scale():
     figure = activations([torch.rand(3, 8, 8)], [[torch.tensor([[0.0, 2]]), torch.tensor([[0.0, 50]])]], ["", "a", "b"])
     assert [axes.images[0].get_clim() for axes in figure.axes[1:]] == [(0, 2), (0, 50)]
-    with pytest.raises(ValueError, match=r"found 1 images, rows of \[2\] maps, 2 titles"):
+    with pytest.raises(ValueError, match=r"found 1 images, rows of \[2\] maps, 2 titles, 1 names"):
         activations([torch.rand(3, 8, 8)], [MAPS], ["", "a"])
 
 
@@ -44,7 +44,7 @@ def test_the_squares_lie_about_the_centre_of_what_was_measured():
     field = torch.zeros(9, 9)
     field[6, 2] = 1
     (axes,) = receptive_fields([field], [5], [1], ["one"]).axes
-    assert [patch.get_center() for patch in axes.patches] == [(2, 6), (2, 6)]
+    assert [tuple(patch.get_center()) for patch in axes.patches] == [(2, 6), (2, 6)]
     assert [patch.get_width() for patch in axes.patches] == [5, 1]
     with pytest.raises(ValueError, match="found 1 fields, 1 and 1 sides, 1 titles, 2 rows"):
         receptive_fields([field], [5], [1], ["one"], rows=2)
