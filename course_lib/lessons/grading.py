@@ -1,9 +1,9 @@
 """What the classroom adds to nbgrader's autograding; `nbgrader_config.py` in the pack names these parts.
 
-Of two cells with one id nbgrader keeps the last, and says so only in its log. A deleted check cell has no points and no
-reason. With `add_missing_cells` it is put back, but a notebook whose solution is gone too then gets no grade at all, nor
-does one, ever, into which an exercise of another lesson was pasted. Here all are graded; the deleted and copied cells
-are marked in the gradebook for a person to look at, with a comment.
+Of two cells with one id nbgrader keeps the last, and says so only in its log. A deleted check cell has no points and
+no reason. With `add_missing_cells` it is put back, but a notebook whose solution is gone too then gets no grade at all,
+nor does one, ever, into which an exercise of another lesson was pasted. Here all are graded; the deleted and copied
+cells are marked in the gradebook for a person to look at, with a comment.
 """
 
 import os

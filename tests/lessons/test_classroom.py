@@ -112,6 +112,7 @@ def test_every_check_in_the_pack_imports_the_checks_itself(lessons: Path, tmp_pa
             assert exercise.check.source.startswith("from course_lib.lessons import checks\n")
 
 
+@pytest.mark.slow
 def test_an_update_never_overwrites_what_the_teacher_changed(tmp_path: Path) -> None:
     lessons = write_lessons(tmp_path / "lessons", **{"00_tour": lesson(), "01_more": lesson()})
     pack = tmp_path / "pack"
@@ -131,6 +132,7 @@ def test_an_update_never_overwrites_what_the_teacher_changed(tmp_path: Path) -> 
     assert "Bring tea" not in (pack / "release" / "00_tour" / "00_tour.ipynb").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_what_nbgrader_refuses_is_said_each_time_and_the_others_are_made(tmp_path: Path) -> None:
     bad = lesson()
     bad.cells[3].source = "### BEGIN SOLUTION\nimport math\n### END SOLUTION"  # not marked as a solution
