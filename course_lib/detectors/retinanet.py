@@ -292,7 +292,7 @@ def assign(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: Mat
         if spec.low_quality:
             objects, anchor_index = best_below(iou, spec.high)
             image_of = [image for image, count in enumerate(counts, start) for _ in range(count)]
-            low_quality.append((torch.tensor(image_of, device=iou.device)[objects], anchor_index))
+            low_quality.append((torch.tensor(image_of, dtype=torch.int64, device=iou.device)[objects], anchor_index))
     anchor_labels, positive = judge(best, low=spec.low, high=spec.high)
     for index in low_quality:
         positive[index] = True
