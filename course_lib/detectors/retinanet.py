@@ -17,7 +17,7 @@ from course_lib.ops.anchors import cell_anchors, grid_anchors, grid_strides
 from course_lib.ops.boxes import box_iou, clip_boxes
 from course_lib.ops.coder import decode, encode
 from course_lib.ops.losses import focal_loss_from_labels, giou_loss, smooth_l1
-from course_lib.ops.matching import judge, shortfall
+from course_lib.ops.matching import best_below, judge
 from course_lib.ops.nms import batched_nms
 
 CHUNK = 2**19  # IoUs worked on at a time: with their temporaries 6 MB, which a CPU's last cache holds
@@ -280,21 +280,26 @@ def assign(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: Mat
     """
     padded_boxes = nn.utils.rnn.pad_sequence(boxes, batch_first=True)  # (B, G, 4)
     padded_labels = nn.utils.rnn.pad_sequence(labels, batch_first=True)  # (B, G)
-    best, behind = torch.full((2, len(boxes), len(anchors)), -1.0, device=anchors.device)  # (B, A): without objects
+    best = torch.full((len(boxes), len(anchors)), -1.0, device=anchors.device)  # (B, A): without objects
     if padded_boxes.shape[1] == 0:
-        return judge(best, None, low=spec.low, high=spec.high)[0], padded_boxes.reshape(0, 4)
+        return judge(best, low=spec.low, high=spec.high)[0], padded_boxes.reshape(0, 4)
     anchors = anchors.mT.contiguous().mT  # all x1 side by side, and so on, as `box_iou` wants them: copied once
     together = max(1, CHUNK // (padded_boxes.shape[1] * len(anchors))) if anchors.device.type == "cpu" else len(boxes)
+    low_quality = []  # image and anchor of each such match
     for start in range(0, len(boxes), together):
         group = boxes[start : start + together]
         counts = [len(b) for b in group]
         iou = box_iou(torch.cat(group), anchors)  # (objects of the group, A)
-        parts = zip(iou.split(counts), shortfall(iou).split(counts))
-        for image, (image_iou, image_shortfall) in enumerate(parts, start):
+        for image, image_iou in enumerate(iou.split(counts), start):
             if len(image_iou):
-                best[image], behind[image] = image_iou.amax(0), image_shortfall.amax(0)
-    behind = behind if spec.low_quality else None
-    anchor_labels, positive = judge(best, behind, low=spec.low, high=spec.high)
+                torch.amax(image_iou, 0, out=best[image])
+        if spec.low_quality:
+            objects, anchor_index = best_below(iou, spec.high)
+            image_of = [image for image, count in enumerate(counts, start) for _ in range(count)]
+            low_quality.append((torch.tensor(image_of, dtype=torch.int64, device=iou.device)[objects], anchor_index))
+    anchor_labels, positive = judge(best, low=spec.low, high=spec.high)
+    for index in low_quality:
+        positive[index] = True
     image_index, anchor_index = positive.nonzero(as_tuple=True)  # (P,)
     iou = box_iou(padded_boxes[image_index], anchors[anchor_index, None])  # (P, G, 1): for these few once more
     objects = iou.argmax(1).squeeze(1)

@@ -15,15 +15,15 @@ from course_lib.detectors.presets import RetinaNetPreset
 from course_lib.detectors.retinanet import MatchSpec
 from course_lib.engine.recipe import Recipe
 
-PIXELS_PER_SECOND = 1.5e6  # that the tiny preset trains on two cores; only its order of magnitude matters
-VIEWS = 12_000  # images that a training should see
+PIXELS_PER_SECOND = 2e6  # that the tiny preset trains on two cores; only its order of magnitude matters
+VIEWS = 10_000  # images that a training should see
 FEWEST_VIEWS = 4_000  # … or, where only large inputs show the small objects, at least these
 PASSES = 5  # … and each image so often
 SMALL_OBJECT = 8.0  # network pixels that a small object (10 % quantile) should have: two cells of the finest level
 LARGEST_FACTOR = 2.0  # enlarging adds no detail
-STRIDES_AN_OBJECT = 16
+STRIDES_AN_OBJECT = 8  # larger ones get a coarser level
 MANY_SMALL = 0.25  # share of the objects
-MANY_PASSES = 15  # from here on a network begins to know the images by heart, and augmentation pays
+MANY_PASSES = 20  # from here on a network begins to know the images by heart, and augmentation pays
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def anchor_sizes(
 
     The paper's anchors are four to six strides large. Much smaller ones lie so far apart that few of them overlap an
     object well, and training starves: a coarse level is only added for objects over `STRIDES_AN_OBJECT` strides of the
-    level before it, which sees no further.
+    level before it, which sees no further. There are two levels at least.
     """
     low = max(stats.size_quantile(0.02) * factor, strides[0]) * 1.1
     high = max(stats.size_quantile(0.98) * factor / 1.1, 2 * low)

@@ -94,13 +94,16 @@ def _overlap(a: Corners, b: Corners) -> tuple[Tensor, Tensor]:
     width = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)
     height = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)
     inter = width.mul_(height)
-    union = torch.add((ax2 - ax1) * (ay2 - ay1), (bx2 - bx1) * (by2 - by1)).sub_(inter)
+    area = ((ax2 - ax1) * (ay2 - ay1)).clamp(
+        min=torch.finfo(ax1.dtype).tiny
+    )  # so no union is 0, not even of two points
+    union = torch.add(area, (bx2 - bx1) * (by2 - by1)).sub_(inter)
     return inter, union
 
 
 def _iou(a: Corners, b: Corners) -> Tensor:
     inter, union = _overlap(a, b)
-    return inter.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
+    return inter.div_(union)
 
 
 def _giou(a: Corners, b: Corners, eps: float) -> Tensor:

@@ -26,31 +26,33 @@ def match(iou: Tensor, *, low: float, high: float, low_quality: bool, valid: Ten
         return torch.full((*iou.shape[:-2], iou.shape[-1]), BELOW_LOW, device=iou.device)
     if valid is not None:
         iou = iou.masked_fill(~valid.unsqueeze(-1), -1.0)  # under every real IoU, 0 included
-    behind = shortfall(iou).amax(dim=-2) if low_quality else None
-    matched, kept = judge(iou.amax(dim=-2), behind, low=low, high=high)
+    matched, kept = judge(iou.amax(dim=-2), low=low, high=high)
+    if low_quality:
+        *batch, _, anchor = best_below(iou, high)
+        kept[(*batch, anchor)] = True
     index = kept.nonzero(as_tuple=True)  # few: only for them, which object
     matched[index] = iou.mT[index].argmax(dim=-1)
     return matched
 
 
-def shortfall(iou: Tensor) -> Tensor:
-    """By how much each anchor's IoU with an object falls short of the best that any anchor has with that object.
+def best_below(iou: Tensor, high: float) -> tuple[Tensor, ...]:
+    """The low-quality matches: where an object has its best IoU, or several equal bests, if that is below `high`.
 
-    (..., G, A) → the same shape: 0 for an object's best anchors, negative for all others; all of it negative for an
-    object with negative IoUs, which is padding.
+    An object whose best reaches `high` needs none, its best anchors are matched anyway; so only the few others are
+    looked at. (..., G, A) → the indices of these places, one (P,) for each dimension. An object with negative IoUs is
+    padding and has none.
     """
-    best_for_object = iou.amax(dim=-1, keepdim=True)  # (..., G, 1): over the anchors
-    return iou - best_for_object.masked_fill(best_for_object < 0, torch.inf)
+    best = iou.amax(dim=-1)  # (..., G): over the anchors
+    poor = ((best < high) & (best >= 0)).nonzero(as_tuple=True)
+    which, anchor = (iou[poor] == best[poor].unsqueeze(-1)).nonzero(as_tuple=True)
+    return *(index[which] for index in poor), anchor
 
 
-def judge(best: Tensor, behind: Tensor | None, *, low: float, high: float) -> tuple[Tensor, Tensor]:
+def judge(best: Tensor, *, low: float, high: float) -> tuple[Tensor, Tensor]:
     """Which anchors have no object, BELOW_LOW or BETWEEN (..., A) int64, and a mask (..., A) of those that have one.
 
     What stands at the anchors of the mask is for the caller to write: their object, or its label.
-    best: each anchor's largest IoU (..., A). behind: its largest `shortfall`, None without low-quality matches.
+    best: each anchor's largest IoU (..., A).
     """
-    kept = best >= high
-    if behind is not None:
-        kept |= behind == 0
     matched = torch.full(best.shape, BELOW_LOW, device=best.device)
-    return matched.masked_fill_(best >= low, BETWEEN), kept
+    return matched.masked_fill_(best >= low, BETWEEN), best >= high

@@ -3,13 +3,14 @@
 A detector's file holds its weights, what it is made of, and what its labels mean. No pickle is read or written.
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from course_lib.datasets.label_map import LabelMap
@@ -41,7 +42,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the header that `save_tensors` wrote.
+    """The tensors and the header that `save_tensors` wrote, also while another process replaces the file.
+
+    The file is opened once: safetensors' own `safe_open` opens it twice, and a training that saves in between gives
+    it the old file's header and the new file's bytes.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -51,11 +55,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        data = path.read_bytes()
+        tensors = load(data)
     except SafetensorError as error:
         raise ValueError(f"{path}: {_what_it_is(path)} ({error}); expected a safetensors file of this course") from None
+    length = int.from_bytes(data[:8], "little")  # the format: eight bytes of length, a JSON header, the tensors
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
     if "course" not in metadata:
         raise ValueError(
             f"{path}: a safetensors file without this course's header; expected one that `course train` wrote"
@@ -110,4 +115,5 @@ def _replace(path: Path, write) -> None:
     except (OSError, SafetensorError) as error:
         raise OSError(f"cannot write {path}: {error}. What was there before is untouched") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only disk it cannot be removed, nor is it there
+            temporary.unlink(missing_ok=True)

@@ -70,6 +70,14 @@ def test_assign_nothing_at_all():
     assert matched.shape == (0, 4)
 
 
+def test_assign_where_a_whole_group_of_images_is_empty(monkeypatch):
+    monkeypatch.setattr(retinanet, "CHUNK", 1)  # one image at a time
+    boxes, labels = [objects([20, 0, 23, 10]), objects()], [torch.tensor([4]), torch.zeros(0, dtype=torch.int64)]
+    found, matched = assign(ANCHORS, boxes, labels, MatchSpec())
+    assert found.tolist() == [[-1, 4, -1, -1], [-1, -1, -1, -1]]
+    assert matched.tolist() == [[20, 0, 23, 10]]
+
+
 def random_objects(count, generator):
     corner = torch.rand(count, 2, generator=generator) * 50
     return torch.cat((corner, corner + 2 + torch.rand(count, 2, generator=generator) * 30), 1)
