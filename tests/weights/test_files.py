@@ -61,6 +61,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, failure, caus
     assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
 
 
+def test_a_read_only_disk_on_which_nothing_can_be_removed_either(tmp_path, monkeypatch):
+    path = tmp_path / "log.jsonl"
+    monkeypatch.setattr(Path, "write_text", no_leave)
+    monkeypatch.setattr(Path, "unlink", no_leave)
+    with pytest.raises(OSError, match=r"cannot write .*log\.jsonl: .*Permission denied"):
+        write_text(path, "new")
+
+
 def test_a_full_disk_while_text_is_written(tmp_path, monkeypatch):
     path = tmp_path / "log.jsonl"
     write_text(path, "old ✓\n")
