@@ -415,6 +415,33 @@ def test_predict_refuses(course, trained, data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+# Learn and teach
+
+
+def test_a_workspace_is_started_and_its_progress_told(course, tmp_path):
+    mine = tmp_path / "mine"
+    code, out, err = course("start", mine)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{mine}: ")
+    assert (mine / "00_tour.ipynb").is_file()
+    code, out, err = course("progress", mine, "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told["passed"] == 0 < told["exercises"]
+    assert {o["status"] for lesson in told["lessons"] for o in lesson["outcomes"]} == {"open"}
+    _, out, _ = course("progress", mine)
+    assert out.endswith(f"0 of {told['exercises']} exercises pass\n")
+
+
+def test_progress_where_nothing_was_started(course, tmp_path):
+    refused(course("progress", tmp_path), f"course start {tmp_path}")
+
+
+def test_release_into_a_folder_of_other_things(course, tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    refused(course("release", tmp_path), tmp_path, "no classroom pack")
+
+
 # As its own process: what only the operating system can do to a run
 
 

@@ -7,7 +7,6 @@ cells are marked in the gradebook for a person to look at, with a comment.
 """
 
 import os
-from collections import Counter
 from typing import Any
 
 from nbconvert.exporters.exporter import ResourcesDict
@@ -15,7 +14,6 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from nbgrader.api import Gradebook
 from nbgrader.preprocessors import Execute, NbGraderPreprocessor
-from nbgrader.utils import is_grade, is_solution
 
 NOTE = "course_cells"  # in a notebook's metadata: {grade id: what happened to its cell}
 COPIED = "the cell was copied: the last one is graded, the others are not"
@@ -25,8 +23,8 @@ DELETED = "the cell was deleted"
 class NoteCells(NbGraderPreprocessor):
     """Note which cells of exercises were deleted or copied, before nbgrader mends the notebook.
 
-    A deleted solution gets an empty cell, so that nbgrader can put its check back. A cell of another lesson becomes an
-    ordinary one.
+    Of copies the last one stays an exercise; a cell that was not released with this lesson becomes an ordinary one. A
+    deleted solution gets an empty cell, so that nbgrader can put its check back.
     """
 
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
@@ -34,17 +32,25 @@ class NoteCells(NbGraderPreprocessor):
         settings = resources["nbgrader"]
         with Gradebook(settings["db_url"]) as gradebook:
             released = gradebook.find_notebook(settings["notebook"], settings["assignment"])
+            known = {cell.name for cell in released.source_cells}
             solutions = [cell.name for cell in released.solution_cells]
             graded = [cell.name for cell in released.grade_cells]
-        for cell in nb.cells:
-            if _name(cell) not in ("", *solutions, *graded):
-                del cell.metadata["nbgrader"]
-        there = Counter(_name(cell) for cell in nb.cells)
-        notes = {name: COPIED for name in (*solutions, *graded) if there[name] > 1}
-        notes |= {name: DELETED for name in (*solutions, *graded) if not there[name]}
-        for name in (name for name in solutions if not there[name]):
-            after = [n for n, cell in enumerate(nb.cells) if name < _name(cell)]
-            nb.cells.insert(after[0] if after else len(nb.cells), _empty_solution(name))
+        there: set[str] = set()
+        notes = {}
+        for cell in reversed(nb.cells):
+            name = _name(cell)
+            if name in known and name not in there:
+                there.add(name)
+                continue
+            if name in known:
+                notes[name] = COPIED
+            cell.metadata.pop("nbgrader", None)  # an empty one, as DeduplicateIds leaves it, stops OverwriteCells
+        for name in (*solutions, *graded):
+            if name not in there:
+                notes[name] = DELETED
+                if name in solutions:
+                    after = [n for n, cell in enumerate(nb.cells) if name < _name(cell)]
+                    nb.cells.insert(after[0] if after else len(nb.cells), _empty_solution(name))
         for name, what in notes.items():
             self.log.warning("%s: %s", name, what)
         nb.metadata[NOTE] = notes
@@ -82,8 +88,8 @@ class ExecuteFast(Execute):
 
 
 def _name(cell: NotebookNode) -> str:
-    """nbgrader's id of a solution or check cell, empty for any other."""
-    return cell.metadata.nbgrader.get("grade_id", "") if is_solution(cell) or is_grade(cell) else ""
+    """nbgrader's id of a cell, empty for one that is not nbgrader's."""
+    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
 
 
 def _empty_solution(name: str) -> NotebookNode:
