@@ -24,7 +24,7 @@ from course_lib.detectors.retinanet import AnchorSpec, MatchSpec, pyramid_anchor
 from course_lib.nn.preprocess import InputSpec, Size, network_size, rescale_boxes
 from course_lib.ops.anchors import cell_anchors
 from course_lib.ops.boxes import box_iou, xyxy_to_cxcywh
-from course_lib.ops.matching import judge, shortfall
+from course_lib.ops.matching import best_below, judge
 
 CHUNK = 2**21  # IoUs worked on at a time: with their temporaries some 30 MB
 SIZES = (8, 16, 32, 64, 128, 256, 512)  # px, edges of the groups by size
@@ -306,14 +306,15 @@ def reachable_from(sides: np.ndarray, high: float, stride: float) -> float:
 
 def _match_image(boxes: Tensor, anchors: Tensor, matching: MatchSpec) -> tuple[np.ndarray, np.ndarray]:
     """Best IoU of each of an image's boxes (G, 4), and the number of anchors (A, 4) that learn it: as `match` does."""
-    best, top, behind = [], *torch.full((2, len(anchors)), -torch.inf)  # the last two of an anchor with any object
-    together = max(1, CHUNK // len(anchors))
-    for group in boxes.split(together):
+    best, top = [], torch.full((len(anchors),), -1.0)  # of each object with any anchor, and the other way round
+    low_quality = torch.zeros(len(anchors), dtype=torch.bool)
+    for group in boxes.split(max(1, CHUNK // len(anchors))):
         iou = box_iou(group, anchors)  # (objects, A)
         best.append(iou.amax(1))
         top = torch.maximum(top, iou.amax(0))
-        behind = torch.maximum(behind, shortfall(iou).amax(0))
-    _, positive = judge(top, behind if matching.low_quality else None, low=matching.low, high=matching.high)
+        if matching.low_quality:
+            low_quality[best_below(iou, matching.high)[-1]] = True
+    positive = judge(top, low=matching.low, high=matching.high)[1] | low_quality
     owner = box_iou(boxes, anchors[positive]).argmax(0)  # for these few once more
     return torch.cat(best).numpy(), torch.bincount(owner, minlength=len(boxes)).numpy()
 

@@ -3,20 +3,19 @@
 import pytest
 import torch
 
-from course_lib.detectors.presets import TINY
 from course_lib.lessons import experiments
 from course_lib.lessons.experiments import anchor_sabotage
-from course_lib.lessons.experiments.anchor_sabotage import CASES, SwappedGrid, broken
+from course_lib.lessons.experiments.anchor_sabotage import CASES, PRESET, SwappedGrid, broken
 from tests.detectors.models import SMALL
 
 
 def test_a_case_changes_what_it_says_and_nothing_else():
-    assert broken(TINY, "fitted") == broken(TINY, "x and y swapped") == TINY
-    large = broken(TINY, "no small sizes, no low-quality")
+    assert broken("fitted") == broken("x and y swapped") == PRESET
+    large = broken("no small sizes, no low-quality")
     assert min(s for level in large.anchors.sizes for s in level) > 16
     assert not large.matching.low_quality
-    assert broken(TINY, "no small sizes").matching == TINY.matching
-    assert broken(TINY, "no low-quality").anchors == TINY.anchors
+    assert broken("no small sizes").matching == PRESET.matching
+    assert broken("no low-quality").anchors == PRESET.anchors
 
 
 def test_a_swapped_grid_holds_the_same_anchors_in_the_wrong_places():
