@@ -27,8 +27,9 @@ test: $(READY) ## all tests: unit, slow, and every notebook against its recorded
 unit: $(READY) ## the unit tests alone
 	$(PY) -m pytest tests -m "not slow"
 
-notebooks: $(READY) ## execute the notebooks in place and normalise them (one: NOTEBOOKS=notebooks/00_tour.ipynb)
+notebooks: $(READY) ## execute the notebooks in place, gather their sheets (one: NOTEBOOKS=notebooks/00_tour.ipynb)
 	$(PY) -m course_lib.lessons.execute $(NOTEBOOKS)
+	$(PY) -m course_lib.lessons.sheets
 
 bench: $(READY) ## one table of ratios, ours to the peers'
 	$(PY) -m benchmarks
@@ -39,6 +40,7 @@ lint: $(READY) ## style, format, spelling, the notebooks' form
 	$(PY) -m codespell_lib
 	$(PY) -m course_lib.lessons.normalise --check $(NOTEBOOKS)
 	$(PY) -m course_lib.lessons.anatomy $(NOTEBOOKS)
+	$(PY) -m course_lib.lessons.sheets --check
 
 clean: ## remove .venv, runs/ and every cache
 	rm -rf .venv runs build dist htmlcov .coverage *.egg-info .pytest_cache .ruff_cache .hypothesis

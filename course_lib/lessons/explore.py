@@ -49,14 +49,14 @@ class Slider:
         """The value without the rounding error of a sum of steps."""
         return value if isinstance(value, int) else round(value, self.decimals)
 
-    def control(self, follow: bool) -> Any:
-        """The widget; `follow`: report values while it is dragged."""
+    def control(self, follow: bool, width: str) -> Any:
+        """The widget; `follow`: report values while it is dragged. `width`: of the label, in CSS."""
         from ipywidgets import FloatSlider, IntSlider
 
         whole = all(isinstance(v, int) for v in (self.low, self.high, self.step, self.start))
         kind, form = (IntSlider, "d") if whole else (FloatSlider, f".{self.decimals}f")
         limits = {"min": self.low, "max": self.high, "step": self.step, "value": self.start}
-        looks = {"description": self.label, "style": {"description_width": "initial"}, "layout": {"width": "28em"}}
+        looks = {"description": self.label, "style": {"description_width": width}, "layout": {"width": "28em"}}
         return kind(**limits, **looks, readout_format=form, continuous_update=follow)
 
 
@@ -76,11 +76,11 @@ class Choice:
         """The value itself."""
         return value
 
-    def control(self, follow: bool) -> Any:
-        """The widget."""
+    def control(self, follow: bool, width: str) -> Any:
+        """The widget, with a label of this width."""
         from ipywidgets import Dropdown
 
-        looks = {"description": self.label, "style": {"description_width": "initial"}}
+        looks = {"description": self.label, "style": {"description_width": width}}
         return Dropdown(options=[(str(o), o) for o in self.options], value=self.start, **looks)
 
 
@@ -133,9 +133,9 @@ def _offer_controls(draw: Callable, alt: str, dials: dict, values: dict, place: 
         except Exception as error:  # else it would be lost in the kernel's log
             message.value = f"<b>{type(error).__name__}</b>: {html.escape(str(error), quote=False)}"
 
-    controls = []
+    controls, width = [], f"{max(len(dial.label) for dial in dials.values()) + 1}ch"
     for name, dial in dials.items():
-        control = dial.control(follow)
+        control = dial.control(follow, width)
         control.observe(lambda change, name=name: turned(name, change["new"]), names="value")
         controls.append(control)
     display(VBox([*controls, message]))
