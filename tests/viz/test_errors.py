@@ -11,7 +11,7 @@ def test_the_saw_and_its_readings():
     figure = read_curve(correct, 4, {"two points": ([0, 0.5], [1, 0.75])})
     saw, read = figure.axes
     assert np.allclose(saw.lines[0].get_xydata(), np.array([[1, 4], [1, 2], [2, 8 / 3], [3, 3]]) / 4)
-    assert read.get_title() == "two points"
+    assert read.get_title(loc="left") == "two points"
     assert read.lines[1].get_xydata().tolist() == [[0, 1], [0.5, 0.75]]
     assert to_png_bytes(figure) == to_png_bytes(read_curve(correct, 4, {"two points": ([0, 0.5], [1, 0.75])}))
 
