@@ -27,7 +27,7 @@ TRAIN, VAL = 800, 100
 ITERATIONS, JUDGED_EVERY, LOGGED_EVERY = 300, 60, 5
 SEED = 0
 OPTIMIZERS = {
-    "sgd": {"optimizer": "sgd", "learning_rate": 0.05, "weight_decay": 1e-4},  # momentum 0.9
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.06, "weight_decay": 1e-4},  # momentum 0.9
     "adamw": {"optimizer": "adamw", "learning_rate": 6e-3, "weight_decay": 0.02},  # the course's recipe
 }
 SABOTAGES = ("none", "no prior", "all anchors", "gamma 0")
