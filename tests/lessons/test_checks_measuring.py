@@ -103,7 +103,6 @@ WRONG_MATCH = {
     "crowd forgotten": (mistake("no crowd"), "look among the crowds"),
     "float": (lambda *a: greedy(*a).double(), "indices are int64"),
     "a mask": (lambda *a: greedy(*a) >= 0, "pencil and paper"),
-    "no return": (lambda *a: None, "returned nothing"),
 }
 
 # The curve
@@ -130,16 +129,19 @@ def steps(
     *,
     so_far: Callable = lambda n: torch.arange(1, n + 1),
     of: Callable = lambda right, objects: objects,
+    recall: Callable | None = None,
     best: Callable = lambda reached: reached.max(),
     strict: bool = False,
     end: float | None = 0.0,
 ) -> Tensor:
     """One recall after the other, of parts that can be wrong."""
     right = correct.double().cumsum(0)
-    recall, precision = right / of(right, objects), right / so_far(len(right))
+    reached, precision = right / of(right, objects), right / so_far(len(right))
+    if recall is not None:
+        reached = recall(right, objects)
     answers = []
     for r in recalls:
-        places = (recall > r if strict else recall >= r).nonzero().flatten()
+        places = (reached > r if strict else reached >= r).nonzero().flatten()
         last = precision[-1] if len(precision) and end is None else torch.tensor(0.0, dtype=torch.float64)
         answers.append(best(precision[places[0] :]) if len(places) else last)
     return torch.stack(answers)
@@ -178,6 +180,7 @@ WRONG_CURVE = {
     "straight lines": (straight_lines, "take no straight lines"),
     "from the end": (lambda c, n, r: steps(c.flip(0), n, r), "from the end"),
     "float32": (lambda *a: staircase(*a).float(), "count in float64"),
+    "float32 recall": (lambda *a: steps(*a, recall=lambda right, n: (right.float() / n).double()), "count in float64"),
     "one number": (lambda *a: staircase(*a).mean(), "step by step"),
 }
 
@@ -220,7 +223,6 @@ WRONG_RECALL = {
     ),
     "pairs": (lambda o, t, n: mean_recall(o, t, n, lambda o, x: (o >= x).sum().item()), "you counted pairs"),
     "per cent": (lambda *a: 100 * mean_recall(*a), "pencil and paper"),
-    "no return": (lambda *a: None, "returned nothing"),
 }
 
 # Kinds of error
@@ -294,7 +296,7 @@ def test_a_wrong_solution_gets_the_hint_that_fits(says: str, name: str) -> None:
     function, words = wrong[name]
     with pytest.raises(checks.CheckFailed) as caught:
         check(function)
-    hint = str(caught.value).partition("Hint: ")[2] or str(caught.value)
+    hint = str(caught.value).partition("Hint: ")[2]
     assert words in hint
 
 
@@ -305,6 +307,8 @@ def test_an_unsolved_exercise_is_told_so(says: str) -> None:
 
     with pytest.raises(checks.CheckFailed, match=f"{says[:4]} is not solved yet"):
         EXERCISES[says][0](unsolved)
+    with pytest.raises(checks.CheckFailed, match="your function returned nothing"):
+        EXERCISES[says][0](lambda *arguments: None)
 
 
 def test_an_error_of_the_solution_comes_with_the_hint() -> None:

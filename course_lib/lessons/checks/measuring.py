@@ -123,6 +123,8 @@ _MATCH_MISTAKES = {
 
 # ---- 06-2 ---------------------------------------------------------------------------------------------------------
 
+_DOUBLE = "count in float64, correct.double(): in float32 a recall can fall just short of the place where it is read"
+
 
 def interpolated_precision(function: Callable[[Tensor, int, Tensor], Tensor]) -> None:
     """Exercise 06-2: `interpolated_precision(correct, objects, recalls)`, (N,) bool, count, (R,) → (R,) float64.
@@ -135,7 +137,7 @@ def interpolated_precision(function: Callable[[Tensor, int, Tensor], Tensor]) ->
     by_hand = torch.tensor([1.0, 0.75, 0.75, 0.0, 0.0, 0.0], dtype=torch.float64)
     check.shape("five detections of ten objects", correct, 10, places)
     check.value("five detections of ten objects", correct, 10, places, expected=by_hand)
-    check.dtype("five detections of ten objects", correct, 10, places, hint="count in float64: correct.double()")
+    check.dtype("five detections of ten objects", correct, 10, places, hint=_DOUBLE)
     generator = torch.Generator().manual_seed(0)
     many = torch.rand(300, generator=generator) < torch.linspace(0.9, 0.1, 300)
     check.value("300 random detections of 200 objects, at COCO's 101 recalls", many, 200, ours.RECALLS)
@@ -195,6 +197,7 @@ _CURVE_MISTAKES = {
     ),
     "a recall that is reached exactly counts: searchsorted without right=True, or >=": _curve(strictly=True),
     "the curve is a staircase: take no straight lines between its points (np.interp)": _between,
+    _DOUBLE: _curve(recall=lambda right, objects: (right.float() / objects).double()),
     "the detections come best score first; you went through them from the end": (
         lambda correct, objects, recalls: ours.interpolated_precision(correct.flip(0), objects, recalls)
     ),
