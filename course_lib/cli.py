@@ -273,7 +273,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="A run folder or its weights.safetensors.")],
     images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Where the overlays and JSON files go.")] = Path("predictions"),
-    score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what is less certain.")] = 0.3,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what is less certain.")] = 0.5,
     device: Device = "auto",
 ) -> None:
     """Detect on pictures: for each an overlay (PNG) and its detections (JSON)."""

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from course_lib.datasets.images import read_image
 from course_lib.datasets.label_map import LabelMap
 from course_lib.engine.checkpoint import write_text
+from course_lib.engine.mistakes import SURE
 from course_lib.viz.draw import draw_boxes
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -57,7 +58,7 @@ def predict_files(
     images: Sequence[Path],
     out: Path,
     *,
-    score: float = 0.3,
+    score: float = SURE,
     progress: bool = True,
 ) -> list[Prediction]:
     """Detect on each picture and write `NAME.png` (overlay) and `NAME.json` into `out`.
