@@ -3,15 +3,20 @@
 from collections.abc import Sequence
 from textwrap import fill
 
+import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from PIL import ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 
 from course_lib.viz.figures import WIDTH
 from course_lib.viz.palette import INK, PALETTE, PAPER, style
 from course_lib.viz.picture import Picture, to_numpy, to_picture
 
 THEORY, EFFECTIVE = PALETTE[4], PALETTE[1]  # sky blue, orange: both stand out on viridis
+COLORS = matplotlib.colormaps["viridis"].resampled(32)  # few colours and large cells keep a notebook small
+MOST_CELLS = 64  # a side
 
 
 def activations(
@@ -35,10 +40,10 @@ def activations(
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         for row, image, values, name in zip(grid, images, maps, rows):
-            row[0].imshow(to_picture(image))
+            row[0].imshow(ImageOps.posterize(to_picture(image), 4))
             row[0].set_ylabel(name)
             for axes, value in zip(row[1:], values):
-                axes.imshow(to_numpy(value).astype(float))
+                axes.imshow(to_numpy(value).astype(float), cmap=COLORS)
         for axes, title in zip(grid[0], titles):
             axes.set_title(fill(title, max(8, int(9 * side))), fontsize=10)
     return figure
@@ -49,7 +54,7 @@ def receptive_fields(
 ) -> Figure:
     """Measured fields, brightness the root of the gradient's size, with two squares: theoretical, and effective.
 
-    fields: (H, W) each, on its own scale, drawn from pixel 0 on; those of a row are drawn to one scale of pixels.
+    fields: (H, W) each, on its own scale; where they are large, a cell of the picture is the mean of some pixels.
     theory, effective: sides in px. titles: one each. Raises ValueError if there are not as many of each.
     """
     if not len(fields) == len(theory) == len(effective) == len(titles) or not fields or len(fields) % rows:
@@ -61,7 +66,11 @@ def receptive_fields(
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, field, outer, inner, title in zip(grid.flat, fields, theory, effective, titles):
             values = to_numpy(field).astype(float)
-            axes.imshow(values**0.5)
+            height, width = values.shape
+            block = -(-max(values.shape) // MOST_CELLS)
+            cells = F.avg_pool2d(field[None, None].float(), block, ceil_mode=True)[0, 0]  # the last may be partial
+            edges = (-0.5, cells.shape[1] * block - 0.5, cells.shape[0] * block - 0.5, -0.5)  # in pixels
+            axes.imshow(to_numpy(cells.sqrt()), cmap=COLORS, extent=edges)
             total = values.sum()
             centre = [float((values.sum(dim) * range(values.shape[1 - dim])).sum() / total) for dim in (0, 1)]
             for side, color, dash, label in (
@@ -72,7 +81,7 @@ def receptive_fields(
                 axes.add_patch(
                     Rectangle(corner, side, side, fill=False, edgecolor=color, linestyle=dash, linewidth=2, label=label)
                 )
-            axes.set(xticks=[0, values.shape[1] - 1], yticks=[])
+            axes.set(xticks=[0, width - 1], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
             axes.grid(False)
             axes.set_title(title, fontsize=10)
         handles, labels = grid[0, 0].get_legend_handles_labels()

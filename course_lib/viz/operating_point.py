@@ -1,14 +1,17 @@
 """What a detector says at a score threshold: on one image, and over a whole data set."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image, ImageOps
 
 from course_lib.viz.comparison import draw_comparison, judge
-from course_lib.viz.figures import WIDTH
 from course_lib.viz.palette import INK, LINE_STYLES, style
 from course_lib.viz.picture import Picture, to_numpy
+from course_lib.viz.sheet import side_by_side
+from course_lib.viz.show import to_png_bytes
 
 
 class OperatingPoints:
@@ -53,7 +56,7 @@ def draw_operating_point(
     threshold: float,
     *,
     names: Sequence[str] | None = None,
-) -> Figure:
+) -> Image.Image:
     """One image as the detector answers at a threshold, beside precision and recall of the whole set.
 
     Args:
@@ -61,20 +64,25 @@ def draw_operating_point(
         points: of the set.
         threshold: detections that score less are not made.
     """
-    here = OperatingPoints([truth], [prediction])
     picture = draw_comparison(image, truth, prediction, names, min_score=threshold, scale=3)
+    curves = Image.open(BytesIO(to_png_bytes(_draw_curves(points, threshold))))
+    here = OperatingPoints([truth], [prediction])
+    captions = [
+        "{}: precision {:.2f}, recall {:.2f}".format(what, *of.at(threshold))
+        for what, of in (("this image", here), ("all images", points))
+    ]
+    return ImageOps.posterize(side_by_side([picture, curves], captions), 5)  # which keeps a notebook small
+
+
+def _draw_curves(points: OperatingPoints, threshold: float) -> Figure:
+    """Precision and recall over the score threshold, with a line at the one that is chosen."""
     grid = np.linspace(0.05, 0.95, 46)
-    precision, recall = np.array([points.at(t) for t in grid]).T
     with style():
-        figure = Figure(figsize=(WIDTH, 4.3))
-        left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))
-        left.imshow(picture, interpolation="antialiased")
-        left.set_axis_off()
-        left.set_title("this image:\nprecision {:.2f}, recall {:.2f}".format(*here.at(threshold)), fontsize=11)
-        for name, values, (color, dash) in zip(("precision", "recall"), (precision, recall), LINE_STYLES):
-            right.plot(grid, values, color=color, linestyle=dash, label=name)
-        right.axvline(threshold, color=INK, linestyle=":")
-        right.set_title("all images:\nprecision {:.2f}, recall {:.2f}".format(*points.at(threshold)), fontsize=11)
-        right.set(xlabel="score threshold", xlim=(0, 1), ylim=(0, 1.02))
-        right.legend(loc="lower center")
+        figure = Figure(figsize=(4.4, 4.6))
+        axes = figure.subplots()
+        for name, values, (color, dash) in zip(("precision", "recall"), zip(*map(points.at, grid)), LINE_STYLES):
+            axes.plot(grid, values, color=color, linestyle=dash, label=name)
+        axes.axvline(threshold, color=INK, linestyle=":")
+        axes.set(xlabel="score threshold", xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(loc="lower center")
     return figure
