@@ -11,6 +11,7 @@ from course_lib.lessons import checks
 from course_lib.ops.anchors import cell_anchors, grid_anchors
 from course_lib.ops.coder import decode
 from course_lib.ops.matching import match
+from tests.lessons.exercises import exercise_tests
 
 # ---- shape_anchors ------------------------------------------------------------------------------------------------
 
@@ -207,35 +208,8 @@ EXERCISES = {
     "03-3: 7": (checks.match_anchors, RIGHT_MATCH, WRONG_MATCH),
     "03-4: 8": (checks.decode_deltas, RIGHT_DECODE, WRONG_DECODE),
 }
-RIGHT = [(says, name) for says, (_, right, _) in EXERCISES.items() for name in right]
-WRONG = [(says, name) for says, (_, _, wrong) in EXERCISES.items() for name in wrong]
 
-
-@pytest.mark.parametrize(("says", "name"), RIGHT)
-def test_a_right_solution_passes(says: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check, right, _ = EXERCISES[says]
-    check(right[name])
-    assert capsys.readouterr().out == f"ok {says} checks\n"
-
-
-@pytest.mark.parametrize(("says", "name"), WRONG)
-def test_a_wrong_solution_gets_the_hint_that_fits(says: str, name: str) -> None:
-    check, _, wrong = EXERCISES[says]
-    function, words = wrong[name]
-    with pytest.raises(checks.CheckFailed) as caught:
-        check(function)
-    hint = str(caught.value).partition("Hint: ")[2] or str(caught.value)
-    assert words in hint
-
-
-@pytest.mark.parametrize("says", EXERCISES)
-def test_an_unsolved_exercise_says_so(says: str) -> None:
-    def unsolved(*arguments):
-        raise NotImplementedError
-
-    check, _, _ = EXERCISES[says]
-    with pytest.raises(checks.CheckFailed, match=f"{says[:4]} is not solved yet"):
-        check(unsolved)
+TestExercises = exercise_tests(EXERCISES)
 
 
 def test_no_objects_without_a_case_of_their_own_is_an_error_with_a_hint() -> None:

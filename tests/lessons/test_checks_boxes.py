@@ -10,6 +10,7 @@ from torch import Tensor
 from course_lib.lessons import checks
 from course_lib.ops.boxes import box_iou, paired_giou
 from course_lib.ops.nms import nms_greedy
+from tests.lessons.exercises import exercise_tests
 
 # ---- from_yolo ----------------------------------------------------------------------------------------------------
 
@@ -282,37 +283,8 @@ EXERCISES = {
     "01-3: 7": (checks.giou, RIGHT_GIOU, WRONG_GIOU),
     "01-4: 8": (checks.nms, RIGHT_NMS, WRONG_NMS),
 }
-RIGHT = [(says, name) for says, (_, right, _) in EXERCISES.items() for name in right]
-WRONG = [(says, name) for says, (_, _, wrong) in EXERCISES.items() for name in wrong]
 
-
-@pytest.mark.parametrize(("says", "name"), RIGHT)
-def test_a_right_solution_passes(says: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check, right, _ = EXERCISES[says]
-    check(right[name])
-    assert capsys.readouterr().out == f"ok {says} checks\n"
-
-
-@pytest.mark.parametrize(("says", "name"), WRONG)
-def test_a_wrong_solution_gets_the_hint_that_fits(says: str, name: str) -> None:
-    check, _, wrong = EXERCISES[says]
-    function, words = wrong[name]
-    with pytest.raises(checks.CheckFailed) as caught:
-        check(function)
-    hint = str(caught.value).partition("Hint: ")[2]
-    assert words in hint
-
-
-@pytest.mark.parametrize("says", EXERCISES)
-def test_an_unsolved_exercise_fails_kindly(says: str) -> None:
-    def stub(*arguments: object) -> None:
-        raise NotImplementedError
-
-    check, _, _ = EXERCISES[says]
-    with pytest.raises(checks.CheckFailed, match="is not solved yet"):
-        check(stub)
-    with pytest.raises(checks.CheckFailed, match="returned nothing"):
-        check(lambda *arguments: None)
+TestExercises = exercise_tests(EXERCISES)
 
 
 def test_an_error_of_the_solution_comes_with_the_hint() -> None:

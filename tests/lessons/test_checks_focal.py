@@ -12,6 +12,7 @@ from torch import Tensor
 from course_lib.lessons import checks
 from course_lib.lessons.checks.focal import _slope
 from course_lib.ops.losses import focal_loss_from_labels, sigmoid_focal_loss
+from tests.lessons.exercises import exercise_tests
 
 
 def terms(x: Tensor, y: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -236,34 +237,8 @@ EXERCISES = {
     "02-3: 6": (checks.prior_bias, RIGHT_BIAS, WRONG_BIAS),
     "02-4: 8": (checks.class_loss, RIGHT_CLASS, WRONG_CLASS),
 }
-RIGHT = [(says, name) for says, (_, right, _) in EXERCISES.items() for name in right]
-WRONG = [(says, name) for says, (_, _, wrong) in EXERCISES.items() for name in wrong]
 
-
-@pytest.mark.parametrize(("says", "name"), RIGHT)
-def test_a_right_solution_passes(says: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check, right, _ = EXERCISES[says]
-    check(right[name])
-    assert capsys.readouterr().out == f"ok {says} checks\n"
-
-
-@pytest.mark.parametrize(("says", "name"), WRONG)
-def test_a_wrong_solution_gets_the_hint_that_fits(says: str, name: str) -> None:
-    check, _, wrong = EXERCISES[says]
-    function, words = wrong[name]
-    with pytest.raises(checks.CheckFailed) as caught:
-        check(function)
-    hint = str(caught.value).partition("Hint: ")[2]
-    assert words in hint
-
-
-@pytest.mark.parametrize("says", EXERCISES)
-def test_an_unsolved_exercise_is_told_so(says: str) -> None:
-    def unsolved(*arguments):
-        raise NotImplementedError
-
-    with pytest.raises(checks.CheckFailed, match="is not solved yet"):
-        EXERCISES[says][0](unsolved)
+TestExercises = exercise_tests(EXERCISES)
 
 
 def test_an_empty_image_that_divides_by_zero_gets_the_hint() -> None:

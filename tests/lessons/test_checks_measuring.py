@@ -9,6 +9,7 @@ from torch import Tensor
 
 from course_lib.engine import average_precision, errors
 from course_lib.lessons import checks
+from tests.lessons.exercises import exercise_tests
 
 # Matching
 
@@ -279,36 +280,8 @@ EXERCISES = {
     "06-3: 5": (checks.average_recall, RIGHT_RECALL, WRONG_RECALL),
     "06-4: 6": (checks.error_type, RIGHT_KIND, WRONG_KIND),
 }
-RIGHT = [(says, name) for says, (_, right, _) in EXERCISES.items() for name in right]
-WRONG = [(says, name) for says, (_, _, wrong) in EXERCISES.items() for name in wrong]
 
-
-@pytest.mark.parametrize(("says", "name"), RIGHT)
-def test_a_right_solution_passes(says: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check, right, _ = EXERCISES[says]
-    check(right[name])
-    assert capsys.readouterr().out == f"ok {says} checks\n"
-
-
-@pytest.mark.parametrize(("says", "name"), WRONG)
-def test_a_wrong_solution_gets_the_hint_that_fits(says: str, name: str) -> None:
-    check, _, wrong = EXERCISES[says]
-    function, words = wrong[name]
-    with pytest.raises(checks.CheckFailed) as caught:
-        check(function)
-    hint = str(caught.value).partition("Hint: ")[2]
-    assert words in hint
-
-
-@pytest.mark.parametrize("says", list(EXERCISES))
-def test_an_unsolved_exercise_is_told_so(says: str) -> None:
-    def unsolved(*arguments):
-        raise NotImplementedError()
-
-    with pytest.raises(checks.CheckFailed, match=f"{says[:4]} is not solved yet"):
-        EXERCISES[says][0](unsolved)
-    with pytest.raises(checks.CheckFailed, match="your function returned nothing"):
-        EXERCISES[says][0](lambda *arguments: None)
+TestExercises = exercise_tests(EXERCISES)
 
 
 def test_an_error_of_the_solution_comes_with_the_hint() -> None:

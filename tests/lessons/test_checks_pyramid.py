@@ -13,6 +13,7 @@ from torchvision.models.resnet import BasicBlock
 from course_lib.lessons import checks
 from course_lib.nn import receptive_field as library
 from course_lib.nn.fpn import FPN
+from tests.lessons.exercises import exercise_tests
 
 # ---- 04-1 ---------------------------------------------------------------------------------------------------------
 
@@ -282,34 +283,8 @@ EXERCISES = {
     "04-3: 6": (checks.top_down, RIGHT_TOP_DOWN, WRONG_TOP_DOWN),
     "04-4: 6": (checks.fpn_forward, RIGHT_FPN, WRONG_FPN),
 }
-RIGHT = [(says, name) for says, (_, right, _) in EXERCISES.items() for name in right]
-WRONG = [(says, name) for says, (_, _, wrong) in EXERCISES.items() for name in wrong]
 
-
-@pytest.mark.parametrize(("says", "name"), RIGHT)
-def test_a_right_solution_passes(says: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check, right, _ = EXERCISES[says]
-    check(right[name])
-    assert capsys.readouterr().out == f"ok {says} checks\n"
-
-
-@pytest.mark.parametrize(("says", "name"), WRONG)
-def test_a_wrong_solution_gets_the_hint_that_fits(says: str, name: str) -> None:
-    check, _, wrong = EXERCISES[says]
-    function, words = wrong[name]
-    with pytest.raises(checks.CheckFailed) as caught:
-        check(function)
-    hint = str(caught.value).partition("Hint: ")[2]
-    assert words in hint
-
-
-@pytest.mark.parametrize("says", EXERCISES)
-def test_an_unsolved_exercise_says_so(says: str) -> None:
-    def unsolved(*arguments):
-        raise NotImplementedError
-
-    with pytest.raises(checks.CheckFailed, match="is not solved yet"):
-        EXERCISES[says][0](unsolved)
+TestExercises = exercise_tests(EXERCISES)
 
 
 def twice(laterals: list[Tensor]) -> list[Tensor]:

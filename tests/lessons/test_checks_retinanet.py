@@ -13,6 +13,7 @@ from course_lib.ops.boxes import clip_boxes
 from course_lib.ops.coder import decode
 from course_lib.ops.losses import focal_loss_from_labels
 from course_lib.ops.nms import batched_nms
+from tests.lessons.exercises import exercise_tests
 
 # ---- 05-1 ---------------------------------------------------------------------------------------------------------
 
@@ -296,34 +297,8 @@ EXERCISES = {
     "05-3: 6": (checks.best_candidates, RIGHT_CANDIDATES, WRONG_CANDIDATES),
     "05-4: 5": (checks.final_detections, RIGHT_FINAL, WRONG_FINAL),
 }
-RIGHT = [(says, name) for says, (_, right, _) in EXERCISES.items() for name in right]
-WRONG = [(says, name) for says, (_, _, wrong) in EXERCISES.items() for name in wrong]
 
-
-@pytest.mark.parametrize(("says", "name"), RIGHT)
-def test_a_right_solution_passes(says: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check, right, _ = EXERCISES[says]
-    check(right[name])
-    assert capsys.readouterr().out == f"ok {says} checks\n"
-
-
-@pytest.mark.parametrize(("says", "name"), WRONG)
-def test_a_wrong_solution_gets_the_hint_that_fits(says: str, name: str) -> None:
-    check, _, wrong = EXERCISES[says]
-    function, words = wrong[name]
-    with pytest.raises(checks.CheckFailed) as caught:
-        check(function)
-    hint = str(caught.value).partition("Hint: ")[2]
-    assert words in hint
-
-
-@pytest.mark.parametrize("says", EXERCISES)
-def test_what_is_not_solved_yet_is_said_kindly(says: str) -> None:
-    def unsolved(*arguments):
-        raise NotImplementedError
-
-    with pytest.raises(checks.CheckFailed, match="is not solved yet"):
-        EXERCISES[says][0](unsolved)
+TestExercises = exercise_tests(EXERCISES)
 
 
 def test_an_error_of_the_solution_comes_with_the_hint() -> None:

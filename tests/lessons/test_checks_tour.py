@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import box_iou as torchvision_iou
 
 from course_lib.lessons import checks
+from tests.lessons.exercises import exercise_tests
 
 
 def sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,25 +182,8 @@ EXERCISES = {
     "00-2: 7": (checks.focal_terms, RIGHT_FOCAL, WRONG_FOCAL),
     "00-3: 6": (checks.precision_recall, RIGHT_PR, WRONG_PR),
 }
-RIGHT = [(says, name) for says, (_, right, _) in EXERCISES.items() for name in right]
-WRONG = [(says, name) for says, (_, _, wrong) in EXERCISES.items() for name in wrong]
 
-
-@pytest.mark.parametrize(("says", "name"), RIGHT)
-def test_a_right_solution_passes(says: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check, right, _ = EXERCISES[says]
-    check(right[name])
-    assert capsys.readouterr().out == f"ok {says} checks\n"
-
-
-@pytest.mark.parametrize(("says", "name"), WRONG)
-def test_a_wrong_solution_gets_the_hint_that_fits(says: str, name: str) -> None:
-    check, _, wrong = EXERCISES[says]
-    function, words = wrong[name]
-    with pytest.raises(checks.CheckFailed) as caught:
-        check(function)
-    hint = str(caught.value).partition("Hint: ")[2]
-    assert words in hint
+TestExercises = exercise_tests(EXERCISES)
 
 
 @pytest.mark.parametrize(
