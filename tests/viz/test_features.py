@@ -1,10 +1,8 @@
-import warnings
-
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from course_lib.viz.features import activations, fpn_diagram, receptive_fields
+from tests.viz.fits import drawn_whole
 
 MAPS = [torch.rand(8, 8), torch.rand(4, 4)]
 FIGURES = {
@@ -20,17 +18,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_clipped(name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure = FIGURES[name]()
-        canvas = FigureCanvasAgg(figure)
-        figure.set_dpi(80)
-        canvas.draw()
-    width, height = figure.get_size_inches()
-    box = figure.get_tightbbox(canvas.get_renderer())  # inches
-    assert min(box.x0, box.y0) >= -0.01
-    assert box.x1 <= width + 0.01
-    assert box.y1 <= height + 0.01
+    drawn_whole(FIGURES[name])
 
 
 def test_each_map_has_its_own_scale():

@@ -1,10 +1,8 @@
-import warnings
-
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from course_lib.viz.overlap import pixels_and_edges, slide
+from tests.viz.fits import drawn_whole
 
 FIGURES = {
     "equal": lambda: slide(0.0),
@@ -22,17 +20,7 @@ def values(figure: Figure) -> list[str]:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_clipped(name: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure = FIGURES[name]()
-        figure.set_dpi(80)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-    width, height = figure.get_size_inches()
-    box = figure.get_tightbbox(canvas.get_renderer())  # inches
-    assert min(box.x0, box.y0) >= -0.01
-    assert box.x1 <= width + 0.01
-    assert box.y1 <= height + 0.01
+    drawn_whole(FIGURES[name])
 
 
 def test_the_legend_gives_the_values_at_the_shift() -> None:
