@@ -1,4 +1,4 @@
-"""torchvision's detection weights in our models: where each of its names lives here."""
+"""torchvision's RetinaNets in ours."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,14 +7,8 @@ from torch import Tensor
 
 from course_lib.detectors.presets import R50_TORCHVISION_V1, R50_TORCHVISION_V2, RetinaNetPreset
 from course_lib.detectors.retinanet import RetinaNet
-from course_lib.weights.keys import Rule, load_renamed
-
-BACKBONE: list[Rule] = [
-    (r"backbone\.body\.(.*)", r"backbone.\1"),
-    (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(weight|bias)", r"fpn.lateral.\1.\2"),  # old files lack the .0
-    (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?\.(weight|bias)", r"fpn.output.\1.\2"),
-    (r"backbone\.fpn\.extra_blocks\.(p[67]\..*)", r"fpn.\1"),
-]
+from course_lib.weights.keys import load_renamed
+from course_lib.weights.torchvision.backbone import BACKBONE
 
 
 def retinanet_preset(state: Mapping[str, Tensor]) -> RetinaNetPreset:

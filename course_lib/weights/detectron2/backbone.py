@@ -1,11 +1,6 @@
-"""Detectron2's weights in our models: where each of its names lives here."""
+"""Where the names of Detectron2's backbones and pyramids live here."""
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from course_lib.detectors.retinanet import RetinaNet
-from course_lib.weights.keys import Rule, load_renamed
+from course_lib.weights.keys import Rule
 
 IGNORED: list[Rule] = [
     (r".*anchor_generator\.cell_anchors.*", None),  # constants that old files carry along
@@ -46,22 +41,3 @@ def fpn(first_level: int) -> list[Rule]:
         rules.append((rf"backbone\.fpn_lateral{level}\.(.*)", rf"fpn.lateral.{level - first_level}.\1"))
         rules.append((rf"backbone\.fpn_output{level}\.(.*)", rf"fpn.output.{level - first_level}.\1"))
     return rules
-
-
-def load_retinanet(model: RetinaNet, state: Mapping[str, Tensor]) -> None:
-    """Load a Detectron2 RetinaNet's state dict into a preset in its conventions.
-
-    Raises:
-        ValueError: naming what does not fit.
-    """
-    rules = [
-        *IGNORED,
-        *BACKBONE,
-        *fpn(first_level=3),
-        # a subnet is Conv, ReLU, Conv, ReLU, …: its convolutions have the even numbers
-        *[(rf"head\.cls_subnet\.{2 * i}\.(.*)", rf"class_head.convs.{i}.\1") for i in range(4)],
-        *[(rf"head\.bbox_subnet\.{2 * i}\.(.*)", rf"box_head.convs.{i}.\1") for i in range(4)],
-        (r"head\.cls_score\.(.*)", r"class_head.predictor.\1"),
-        (r"head\.bbox_pred\.(.*)", r"box_head.predictor.\1"),
-    ]
-    load_renamed(model, state, rules)

@@ -1,0 +1,6 @@
+"""Detectron2's weights in our models: where each of its names lives here."""
+
+from course_lib.weights.detectron2.backbone import fpn
+from course_lib.weights.detectron2.retinanet import load_retinanet
+
+__all__ = ["fpn", "load_retinanet"]
