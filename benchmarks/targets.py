@@ -10,7 +10,8 @@ from benchmarks.scenes import town_targets
 from benchmarks.table import Row
 from course_lib.datasets.town import TownConfig
 from course_lib.detectors.presets import TINY
-from course_lib.detectors.retinanet import BACKGROUND, IGNORED, assign
+from course_lib.detectors.targets import assign
+from course_lib.ops.matching import BACKGROUND, IGNORED
 
 BATCH = 16
 

@@ -5,65 +5,19 @@ depart from the paper or from each other the difference is a field of a spec bel
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from course_lib.detectors.anchor_pyramid import AnchorPyramid, AnchorSpec
+from course_lib.detectors.targets import MatchSpec, assign, check_targets
 from course_lib.nn.heads import DenseHead
 from course_lib.nn.preprocess import InputSpec, Preprocess, Size, rescale_boxes
-from course_lib.ops.anchors import cell_anchors, grid_anchors, grid_strides
-from course_lib.ops.boxes import box_iou, clip_boxes
-from course_lib.ops.coder import decode, encode
-from course_lib.ops.losses import focal_loss_from_labels, giou_loss, smooth_l1
-from course_lib.ops.matching import best_below, judge
+from course_lib.ops.boxes import clip_boxes
+from course_lib.ops.coder import decode
+from course_lib.ops.losses import box_loss, focal_loss_from_labels
 from course_lib.ops.nms import batched_nms
-
-CHUNK = 2**19  # IoUs worked on at a time: with their temporaries 6 MB, which a CPU's last cache holds
-BACKGROUND, IGNORED = -1, -2  # labels of anchors that match no object, or none clearly
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnchorSpec:
-    """Anchors of each level (Sec. 4: three sizes × three ratios).
-
-    Attributes:
-        sizes: for each level, the anchors' square-root areas in pixels of the network's input.
-        ratios: height / width.
-        strides: pixels between neighbouring anchors, by level; what "fixed" below uses.
-        order: of the anchors in a location's channels, "size" (Detectron2) or "ratio" (torchvision) major.
-        rounding: whole-pixel corners, as torchvision has them.
-        stride_mode: "fixed", or "grid": image size // grid size, as torchvision computes it.
-    """
-
-    sizes: tuple[tuple[float, ...], ...]
-    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    strides: tuple[int, ...] = (8, 16, 32, 64, 128)
-    order: str = "size"
-    rounding: bool = False
-    stride_mode: str = "fixed"
-
-
-def pyramid_anchors(spec: AnchorSpec, image_size: Size, grids: Sequence[Size]) -> list[Tensor]:
-    """Anchors (A_l, 4) of every level for an input of `image_size` and maps of the given (H_l, W_l)."""
-    strides = grid_strides(image_size, grids, mode=spec.stride_mode, strides=spec.strides)
-    return [
-        grid_anchors(cell_anchors(sizes, spec.ratios, order=spec.order, rounding=spec.rounding), grid, stride)
-        for sizes, grid, stride in zip(spec.sizes, grids, strides)
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MatchSpec:
-    """Which anchors answer for which object, by IoU: ≥ high positive, < low background, between them ignored.
-
-    `low_quality` also gives each object its best anchors, however small the overlap; the paper does not.
-    """
-
-    low: float = 0.4
-    high: float = 0.5
-    low_quality: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +102,7 @@ class RetinaNet(nn.Module):
         self.box_head = DenseHead(channels, outputs=4, **head)
         self.num_classes = num_classes
         self.anchor_spec, self.match_spec, self.loss_spec, self.detect_spec = anchors, matching, loss, detect
-        self._anchor_cache: dict = {}
+        self.anchors = AnchorPyramid(anchors)
         if loss.normalizer == "ema":
             self.register_buffer("positives_ema", torch.tensor(100.0))  # saved: a resumed run goes on from it
 
@@ -178,14 +132,6 @@ class RetinaNet(nn.Module):
         anchors = self.anchors(tuple(images.shape[-2:]), [tuple(x.shape[-2:]) for x in features], images.device)
         return self.class_head(features), self.box_head(features), anchors
 
-    def anchors(self, image_size: Size, grids: list[Size], device: torch.device) -> list[Tensor]:
-        """Anchors (A_l, 4) of every level for maps of the given (H_l, W_l); computed once for each image size."""
-        key = (image_size, tuple(grids), device)
-        if key not in self._anchor_cache:
-            levels = pyramid_anchors(self.anchor_spec, image_size, grids)
-            self._anchor_cache[key] = [anchors.to(device) for anchors in levels]
-        return self._anchor_cache[key]
-
     # ---- targets and losses -------------------------------------------------------------------------------------
 
     def losses(
@@ -196,7 +142,13 @@ class RetinaNet(nn.Module):
         positive = anchor_labels >= 0  # (B, A)
         image_index, anchor_index = positive.nonzero(as_tuple=True)  # (P,)
         spec = self.loss_spec
-        box_losses = box_loss(deltas[image_index, anchor_index].float(), matched_boxes, anchors[anchor_index], spec)
+        box_losses = box_loss(
+            deltas[image_index, anchor_index].float(),
+            matched_boxes,
+            anchors[anchor_index],
+            kind=spec.box,
+            beta=spec.beta,
+        )
         counts = positive.sum(1)  # (B,)
         if spec.normalizer == "image":
             weight = 1 / counts.clamp(min=1) / len(counts)  # (B,): each image's positives, then the mean
@@ -239,84 +191,6 @@ class RetinaNet(nn.Module):
             kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
             boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
         return {"boxes": boxes, "labels": labels, "scores": scores}
-
-
-def check_targets(targets: list[dict] | None, num_images: int, num_classes: int) -> list[dict]:
-    """The targets, or a ValueError that says which image and which box is wrong."""
-    if targets is None or len(targets) != num_images:
-        raise ValueError(
-            f"training needs one target per image: {num_images} images, targets {targets and len(targets)}"
-        )
-    for i, target in enumerate(targets):
-        boxes, labels = target["boxes"], target["labels"]
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) != len(labels):
-            raise ValueError(
-                f"image {i}: boxes {tuple(boxes.shape)}, labels {tuple(labels.shape)}: expected (N, 4), (N,)"
-            )
-        bad = ~(torch.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1))
-        if bad.any():
-            n = int(bad.nonzero()[0])
-            raise ValueError(
-                f"image {i}, box {n}: {boxes[n].tolist()} is empty or not finite; expected x1 < x2, y1 < y2"
-            )
-        if len(labels) and (labels.min() < 0 or labels.max() >= num_classes):
-            raise ValueError(f"image {i}: labels {labels.unique().tolist()}, expected 0 … {num_classes - 1}")
-    return targets
-
-
-@torch.no_grad()
-def assign(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], spec: MatchSpec) -> tuple[Tensor, Tensor]:
-    """Label every anchor of a batch, as `match` does: as many images at once as fit the cache.
-
-    Args:
-        anchors: (A, 4).
-        boxes: for each of B images (N_i, 4), in the anchors' pixels; N_i may be 0.
-        labels: for each image (N_i,).
-        spec: thresholds.
-
-    Returns:
-        anchor labels (B, A) int64: a class, `BACKGROUND` or `IGNORED`; and for the P positives, in row-major order,
-        the boxes (P, 4) that they answer for.
-    """
-    padded_boxes = nn.utils.rnn.pad_sequence(boxes, batch_first=True)  # (B, G, 4)
-    padded_labels = nn.utils.rnn.pad_sequence(labels, batch_first=True)  # (B, G)
-    best = torch.full((len(boxes), len(anchors)), -1.0, device=anchors.device)  # (B, A): without objects
-    if padded_boxes.shape[1] == 0:
-        return judge(best, low=spec.low, high=spec.high)[0], padded_boxes.reshape(0, 4)
-    anchors = anchors.mT.contiguous().mT  # all x1 side by side, and so on, as `box_iou` wants them: copied once
-    together = max(1, CHUNK // (padded_boxes.shape[1] * len(anchors))) if anchors.device.type == "cpu" else len(boxes)
-    low_quality = []  # image and anchor of each such match
-    for start in range(0, len(boxes), together):
-        group = boxes[start : start + together]
-        counts = [len(b) for b in group]
-        iou = box_iou(torch.cat(group), anchors)  # (objects of the group, A)
-        for image, image_iou in enumerate(iou.split(counts), start):
-            if len(image_iou):
-                torch.amax(image_iou, 0, out=best[image])
-        if spec.low_quality:
-            objects, anchor_index = best_below(iou, spec.high)
-            image_of = [image for image, count in enumerate(counts, start) for _ in range(count)]
-            low_quality.append((torch.tensor(image_of, dtype=torch.int64, device=iou.device)[objects], anchor_index))
-    anchor_labels, positive = judge(best, low=spec.low, high=spec.high)
-    for index in low_quality:
-        positive[index] = True
-    image_index, anchor_index = positive.nonzero(as_tuple=True)  # (P,)
-    iou = box_iou(padded_boxes[image_index], anchors[anchor_index, None])  # (P, G, 1): for these few once more
-    objects = iou.argmax(1).squeeze(1)
-    anchor_labels[image_index, anchor_index] = padded_labels[image_index, objects]
-    return anchor_labels, padded_boxes[image_index, objects]
-
-
-def box_loss(deltas: Tensor, boxes: Tensor, anchors: Tensor, spec: LossSpec) -> Tensor:
-    """Loss of each positive (P,) for deltas, true boxes and anchors, each (P, 4)."""
-    match spec.box:
-        case "l1":
-            return smooth_l1(deltas, encode(boxes, anchors), beta=0.0).sum(1)
-        case "smooth_l1":
-            return smooth_l1(deltas, encode(boxes, anchors), beta=spec.beta).sum(1)
-        case "giou":
-            return giou_loss(decode(deltas, anchors), boxes)
-    raise ValueError(f"unknown box loss {spec.box!r}: expected l1, smooth_l1 or giou")
 
 
 def select_candidates(

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 
 from course_lib.datasets.coco import CocoDetection
 from course_lib.datasets.images import scaled_size
-from course_lib.detectors.retinanet import AnchorSpec, MatchSpec, pyramid_anchors
+from course_lib.detectors.anchor_pyramid import AnchorSpec, pyramid_anchors
+from course_lib.detectors.targets import MatchSpec
 from course_lib.nn.preprocess import InputSpec, Size, network_size, rescale_boxes
 from course_lib.ops.anchors import cell_anchors
 from course_lib.ops.boxes import box_iou, xyxy_to_cxcywh

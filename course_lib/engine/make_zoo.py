@@ -18,8 +18,8 @@ import torch
 from course_lib.datasets.coco import open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import VERSION, make_town
+from course_lib.detectors.anchor_pyramid import AnchorSpec
 from course_lib.detectors.presets import TINY, RetinaNetPreset
-from course_lib.detectors.retinanet import AnchorSpec
 from course_lib.engine import checkpoint
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
 from course_lib.engine.recipe import Recipe

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from course_lib.datasets.coco import CocoDetection
-from course_lib.detectors.presets import RetinaNetPreset
-from course_lib.detectors.retinanet import MatchSpec
+from course_lib.detectors.presets import Preset
+from course_lib.detectors.targets import MatchSpec
 from course_lib.engine.recipe import Recipe
 
 PIXELS_PER_SECOND = 2e6  # that the tiny preset trains on two cores; only its order of magnitude matters
@@ -82,34 +82,37 @@ def _quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
     return float(values[order][np.searchsorted(np.cumsum(weights[order]), q).clip(max=len(values) - 1)])
 
 
-def fit(preset: RetinaNetPreset, recipe: Recipe, stats: BoxStatistics) -> tuple[RetinaNetPreset, Recipe]:
+def fit(preset: Preset, recipe: Recipe, stats: BoxStatistics) -> tuple[Preset, Recipe]:
     """The preset and the recipe, made for this data and this budget.
 
     Args:
         preset: one whose input is resized by "fit" gets an input size and anchors; any other keeps its own, for
             they belong to published weights.
-        recipe: gets its augmentation unless that is set.
+        recipe: gets the preset's learning rate and an augmentation, unless they are set.
         stats: of the training split.
     """
     if preset.input.resize == "fit":
         size = input_size(stats, recipe, divisor=preset.input.divisor)
         factor = min(size[0] / stats.height, size[1] / stats.width)
-        sizes = anchor_sizes(stats, factor, preset.anchors.strides, per_level=len(preset.anchors.sizes[0]))
-        anchors = replace(
-            preset.anchors, sizes=sizes, strides=preset.anchors.strides[: len(sizes)], ratios=anchor_ratios(stats)
-        )
-        backbone = replace(preset.backbone, levels=preset.backbone.levels[: len(sizes)])
-        preset = replace(
-            preset,
-            anchors=anchors,
-            backbone=backbone,
-            matching=thresholds(preset.matching, stats, factor, preset.anchors.strides[0]),
-            input=replace(preset.input, size=size),
-        )
+        preset = replace(_fit_pyramid(preset, stats, factor), input=replace(preset.input, size=size))
+    if recipe.learning_rate is None:
+        recipe = replace(recipe, learning_rate=preset.learning_rate)
     if recipe.augmentation == "auto":
         passes = views(recipe, preset.input.size) / stats.images
         recipe = replace(recipe, augmentation="strong" if passes >= MANY_PASSES else "flip")
     return preset, recipe
+
+
+def _fit_pyramid(preset: Preset, stats: BoxStatistics, factor: float) -> Preset:
+    """Anchors, levels and matching of a detector with an anchor pyramid; factor: network pixels per image pixel."""
+    strides = preset.anchors.strides
+    sizes = anchor_sizes(stats, factor, strides, per_level=len(preset.anchors.sizes[0]))
+    return replace(
+        preset,
+        anchors=replace(preset.anchors, sizes=sizes, strides=strides[: len(sizes)], ratios=anchor_ratios(stats)),
+        backbone=replace(preset.backbone, levels=preset.backbone.levels[: len(sizes)]),
+        matching=thresholds(preset.matching, stats, factor, strides[0]),
+    )
 
 
 def views(recipe: Recipe, size: tuple[int, int]) -> float:

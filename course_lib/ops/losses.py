@@ -1,11 +1,14 @@
 """Losses of dense detectors: focal loss, smooth L1, GIoU."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from course_lib.ops.boxes import paired_giou
+from course_lib.ops.coder import decode, encode
 from course_lib.ops.matching import BACKGROUND
 
 CHUNK = 2**17  # logits worked on at a time: with its temporaries about 2 MB, which a CPU's cache holds
@@ -69,6 +72,30 @@ def smooth_l1(pred: Tensor, target: Tensor, beta: float) -> Tensor:
 def giou_loss(pred: Tensor, target: Tensor) -> Tensor:
     """1 − GIoU of each pair of boxes: (N, 4), (N, 4) → (N,), in 0…2 (Rezatofighi et al. 2019, Eq. 5)."""
     return 1 - paired_giou(pred, target)
+
+
+def box_loss(
+    deltas: Tensor,
+    boxes: Tensor,
+    anchors: Tensor,
+    *,
+    kind: str,
+    beta: float = 0.0,
+    weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+) -> Tensor:
+    """Loss of each predicted box (P,) for its deltas, its true box and its anchor or proposal, each (P, 4).
+
+    kind: "l1" or "smooth_l1" with `beta`, on the deltas, or "giou", on the boxes that they give.
+    weights: of the deltas, see `encode`. Raises ValueError for an unknown kind.
+    """
+    match kind:
+        case "l1":
+            return smooth_l1(deltas, encode(boxes, anchors, weights), beta=0.0).sum(1)
+        case "smooth_l1":
+            return smooth_l1(deltas, encode(boxes, anchors, weights), beta=beta).sum(1)
+        case "giou":
+            return giou_loss(decode(deltas, anchors, weights), boxes)
+    raise ValueError(f"unknown box loss {kind!r}: expected l1, smooth_l1 or giou")
 
 
 class _FocalLoss(torch.autograd.Function):

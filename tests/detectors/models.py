@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import torch
 
+from course_lib.detectors.anchor_pyramid import AnchorSpec
 from course_lib.detectors.presets import ResNetSpec, RetinaNetPreset
-from course_lib.detectors.retinanet import AnchorSpec, LossSpec, RetinaNet
+from course_lib.detectors.retinanet import LossSpec, RetinaNet
 from course_lib.nn.preprocess import InputSpec
 
 SMALL = RetinaNetPreset(

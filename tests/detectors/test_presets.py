@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from course_lib.detectors.presets import (
-    PRESETS,
+    FAMILIES,
     R50_DETECTRON2,
     R50_TORCHVISION_V1,
     R50_TORCHVISION_V2,
     TINY,
+    get_family,
     get_preset,
     octaves,
     preset_from_dict,
@@ -20,8 +21,7 @@ from tests.detectors.models import SMALL, target
 
 def test_get_preset():
     assert get_preset("tiny") is TINY
-    assert set(PRESETS) == {"tiny", "r50_torchvision_v1", "r50_torchvision_v2", "r50_detectron2"}
-    assert all(name == preset.name for name, preset in PRESETS.items())
+    assert set(get_family("retinanet")) == {"tiny", "r50_torchvision_v1", "r50_torchvision_v2", "r50_detectron2"}
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,12 @@ def test_an_unknown_preset_suggests_the_nearest(wrong, near):
         get_preset(wrong)
 
 
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
-def test_a_preset_survives_json(preset):
+ALL = [(family, name) for family, presets in FAMILIES.items() for name in presets]
+
+
+@pytest.mark.parametrize("family, name", ALL)
+def test_a_preset_survives_json(family, name):
+    preset = get_preset(name, family)
     again = preset_from_dict(json.loads(json.dumps(preset_to_dict(preset))))
     assert again == preset
     assert hash(again) == hash(preset)  # tuples all the way down
@@ -117,3 +121,23 @@ def test_tiny_learns_one_image():
         found = model.eval()([image])[0]
     assert found["labels"][0] == 1
     assert (found["boxes"][0] - torch.tensor([56.0, 40, 88, 72])).abs().max() < 8
+
+
+def test_families():
+    assert get_family("retinanet")["tiny"] is TINY
+    with pytest.raises(ValueError, match=r"unknown model 'retinnet': did you mean 'retinanet'\? There are: retinanet"):
+        get_preset("tiny", "retinnet")
+    with pytest.raises(ValueError, match="unknown model 'cascade_rcnn'"):
+        preset_from_dict({"family": "cascade_rcnn"})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_what_its_presets_say(family):
+    assert all(preset.family == family and preset.name == name for name, preset in FAMILIES[family].items())
+
+
+def test_a_preset_without_a_family_is_a_retinanet():
+    values = preset_to_dict(TINY)
+    assert values.pop("family") == "retinanet"
+    del values["learning_rate"]  # nor had files of old this
+    assert preset_from_dict(values) == TINY

@@ -9,18 +9,12 @@ from hypothesis import strategies as st
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
-from course_lib.detectors import retinanet
-from course_lib.detectors.retinanet import (
-    BACKGROUND,
-    IGNORED,
-    AnchorSpec,
-    LossSpec,
-    MatchSpec,
-    assign,
-    box_loss,
-    check_targets,
-)
+from course_lib.detectors.anchor_pyramid import AnchorSpec
+from course_lib.detectors.retinanet import LossSpec
+from course_lib.detectors.targets import MatchSpec, assign, check_targets
 from course_lib.nn.preprocess import InputSpec
+from course_lib.ops.losses import box_loss
+from course_lib.ops.matching import BACKGROUND, IGNORED
 from tests.detectors.models import EMPTY, small, target
 
 # Four anchors of 10×10 that do not touch.
@@ -71,7 +65,7 @@ def test_assign_nothing_at_all():
 
 
 def test_assign_where_a_whole_group_of_images_is_empty(monkeypatch):
-    monkeypatch.setattr(retinanet, "CHUNK", 1)  # one image at a time
+    monkeypatch.setattr("course_lib.detectors.targets.CHUNK", 1)  # one image at a time
     boxes, labels = [objects([20, 0, 23, 10]), objects()], [torch.tensor([4]), torch.zeros(0, dtype=torch.int64)]
     found, matched = assign(ANCHORS, boxes, labels, MatchSpec())
     assert found.tolist() == [[-1, 4, -1, -1], [-1, -1, -1, -1]]
@@ -110,7 +104,7 @@ def test_assign_in_pieces_of_any_size(monkeypatch, chunk):
     boxes = [random_objects(n, generator) for n in (3, 0, 5, 1, 1)]
     labels = [torch.randint(0, 9, (len(b),), generator=generator) for b in boxes]
     one_by_one = [assign(anchors, [b], [x], MatchSpec()) for b, x in zip(boxes, labels)]
-    monkeypatch.setattr(retinanet, "CHUNK", chunk)
+    monkeypatch.setattr("course_lib.detectors.targets.CHUNK", chunk)
     found, matched = assign(anchors, boxes, labels, MatchSpec())
     assert torch.equal(found, torch.cat([row for row, _ in one_by_one]))
     assert torch.equal(matched, torch.cat([rows for _, rows in one_by_one]))
@@ -206,13 +200,13 @@ def test_box_losses_of_deltas(spec, wanted):
 def test_giou_loss_of_boxes():
     # dx = 1 moves the 10×10 anchor by its width: it then touches the object, hull 20×10, GIoU 0.
     deltas = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])
-    found = box_loss(deltas, ANCHORS[[0, 1]], ANCHORS[[0, 1]], LossSpec(box="giou"))
+    found = box_loss(deltas, ANCHORS[[0, 1]], ANCHORS[[0, 1]], kind="giou")
     torch.testing.assert_close(found, torch.tensor([1.0, 0.0]))
 
 
 def test_unknown_box_loss():
     with pytest.raises(ValueError, match="unknown box loss 'diou': expected l1, smooth_l1 or giou"):
-        box_loss(torch.zeros(1, 4), ANCHORS[:1], ANCHORS[:1], LossSpec(box="diou"))
+        box_loss(torch.zeros(1, 4), ANCHORS[:1], ANCHORS[:1], kind="diou")
 
 
 # Through the whole model

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.datasets.coco import CocoDetection
-from course_lib.detectors.retinanet import AnchorSpec, MatchSpec, assign, pyramid_anchors
+from course_lib.detectors.anchor_pyramid import AnchorSpec, pyramid_anchors
+from course_lib.detectors.targets import MatchSpec, assign
 from course_lib.engine import coverage as module
 from course_lib.engine.coverage import REMEDIES, coverage, reachable_from
 from course_lib.nn.preprocess import InputSpec

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_lib.detectors.retinanet import IGNORED, select_candidates
+from course_lib.detectors.retinanet import select_candidates
 from course_lib.lessons.checks.base import Exercise
 from course_lib.ops.boxes import clip_boxes, xywh_to_xyxy
 from course_lib.ops.coder import decode
 from course_lib.ops.losses import focal_loss_from_labels, sigmoid_focal_loss, smooth_l1
+from course_lib.ops.matching import IGNORED
 from course_lib.ops.nms import batched_nms
 
 Level = tuple[Tensor, Tensor, Tensor]  # boxes (N, 4), scores (N,), labels (N,)

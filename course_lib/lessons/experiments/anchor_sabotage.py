@@ -14,8 +14,10 @@ from torch import Tensor
 from course_lib.datasets.coco import CocoDetection, open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import make_town
+from course_lib.detectors.anchor_pyramid import AnchorSpec
 from course_lib.detectors.presets import TINY, RetinaNetPreset
-from course_lib.detectors.retinanet import AnchorSpec, MatchSpec, RetinaNet
+from course_lib.detectors.retinanet import RetinaNet
+from course_lib.detectors.targets import MatchSpec
 from course_lib.engine.coverage import coverage
 from course_lib.engine.evaluate import detect_dataset
 from course_lib.engine.recipe import Recipe

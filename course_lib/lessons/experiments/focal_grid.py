@@ -14,7 +14,8 @@ from course_lib.datasets.coco import CocoDetection, open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import make_town
 from course_lib.detectors.presets import TINY
-from course_lib.detectors.retinanet import RetinaNet, assign
+from course_lib.detectors.retinanet import RetinaNet
+from course_lib.detectors.targets import assign
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
 from course_lib.engine.recipe import Recipe
 from course_lib.engine.run import train_run

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from course_lib.datasets.coco import CocoDetection, coco_index, open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import make_town
+from course_lib.detectors.anchor_pyramid import AnchorSpec
 from course_lib.detectors.presets import TINY
-from course_lib.detectors.retinanet import AnchorSpec, RetinaNet
+from course_lib.detectors.retinanet import RetinaNet
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
 from course_lib.engine.recipe import Recipe
 from course_lib.engine.run import pick_precision
