@@ -115,7 +115,7 @@ def _whole_pixels(boxes: Tensor, factor: float) -> Tensor:
 
 
 def _axis(low: float, high: float, length: int, cells: Tensor, sampling: str) -> tuple[slice, Tensor]:
-    """The pixels of an image axis that a box from `low` to `high` reaches, and their weights (pixels, S) on the cells."""
+    """The pixels of an axis that a box from `low` to `high` reaches, and their weights (pixels, S) on the cells."""
     side = len(cells)
     border = 1 if sampling == "integer" else 0  # cells of 0 that belong to the box on each side
     per_pixel = (side + 2 * border) / max(high - low, 1e-6)
