@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 
@@ -69,6 +70,21 @@ def crop_masks(
     rois = torch.cat((index[:, None].to(boxes.dtype), boxes), dim=1)  # (P, 5)
     shares = roi_align(masks[:, None].to(boxes.dtype), rois, (side, side), aligned=aligned)[:, 0]  # (P, S, S)
     return shares if threshold is None else (shares >= threshold).to(shares.dtype)
+
+
+def of_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """Each box's mask for its own class: (P, K, S, S), (P,) → (P, S, S)."""
+    return logits.gather(1, labels.reshape(-1, 1, 1, 1).expand(-1, 1, *logits.shape[2:])).squeeze(1)
+
+
+def mask_loss(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross entropy over all cells of each box's mask for its true class (Sec. 3); 0 without boxes.
+
+    logits: (P, K, S, S). labels: (P,) int64. targets: (P, S, S) in 0 … 1.
+    """
+    if len(logits) == 0:
+        return logits.sum() * 0.0  # a graph, but no NaN of 0/0
+    return F.binary_cross_entropy_with_logits(of_class(logits, labels).float(), targets)
 
 
 @torch.no_grad()

@@ -1,10 +1,14 @@
-"""The targets of a mask head, as both peers make them."""
+"""What a mask head should answer, as both peers have it, and how far its answer is off."""
 
+import math
+
+import pytest
 import torch
-from torchvision.models.detection.roi_heads import project_masks_on_boxes
+from torch.nn import functional as F
+from torchvision.models.detection.roi_heads import maskrcnn_loss, project_masks_on_boxes
 from torchvision.ops import RoIAlign
 
-from course_lib.ops.masks import crop_masks, paste_masks
+from course_lib.ops.masks import crop_masks, mask_loss, of_class, paste_masks
 
 
 def disc(height, width, x, y, radius):
@@ -64,3 +68,38 @@ def test_nothing_to_crop():
 def test_one_pixel():
     mask = torch.ones(1, 1, 1, dtype=torch.bool)
     assert crop_masks(mask, torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0]), 3).tolist() == [[[1.0] * 3] * 3]
+
+
+def test_of_class():
+    logits = torch.arange(2 * 3 * 2 * 2.0).reshape(2, 3, 2, 2)
+    assert torch.equal(of_class(logits, torch.tensor([2, 0])), torch.stack((logits[0, 2], logits[1, 0])))
+
+
+def test_loss_by_hand():
+    """Only the mask of the true class counts, the others may say what they like."""
+    logits = torch.full((1, 2, 2, 2), 50.0)
+    logits[0, 1] = torch.tensor([[0.0, 0], [math.log(3), 0]])  # σ = 0.5, 0.5, 0.75, 0.5
+    target = torch.tensor([[[1.0, 0], [1, 0]]])
+    expected = -(3 * math.log(0.5) + math.log(0.75)) / 4
+    assert mask_loss(logits, torch.tensor([1]), target).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_loss_as_torchvision_and_its_gradient():
+    torch.manual_seed(0)
+    masks = torch.rand(3, 20, 30) > 0.4
+    boxes = torch.tensor([[1.0, 2, 15, 18], [10, 3, 29, 11], [0, 0, 30, 20], [5, 5, 9, 9]])
+    index, classes = torch.tensor([0, 1, 2, 1]), torch.tensor([3, 0, 2])
+    logits = torch.randn(4, 4, 28, 28, requires_grad=True)
+    theirs = maskrcnn_loss(logits, [boxes], [masks], [classes], [index])
+    (expected,) = torch.autograd.grad(theirs, logits)
+    loss = mask_loss(logits, classes[index], crop_masks(masks, boxes, index, aligned=False, threshold=None))
+    (found,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(loss, theirs, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_loss_in_bf16_is_counted_in_float32():
+    logits = torch.zeros(1, 1, 2, 2, dtype=torch.bfloat16)
+    loss = mask_loss(logits, torch.tensor([0]), torch.ones(1, 2, 2))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(F.softplus(torch.tensor(0.0)).item())
