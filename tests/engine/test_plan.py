@@ -52,7 +52,8 @@ def test_any_data_and_budget_get_a_sound_plan(stats, recipe):
     assert list(anchors.ratios) == sorted(anchors.ratios)
     assert 0.1 < anchors.ratios[0] < anchors.ratios[-1] < 10 or len(set(anchors.ratios)) < 3
     assert planned.augmentation in ("flip", "strong")
-    assert replace(planned, augmentation=recipe.augmentation) == recipe
+    assert planned.learning_rate == TINY.learning_rate
+    assert replace(planned, augmentation=recipe.augmentation, learning_rate=None) == recipe
     assert json.loads(json.dumps(preset.anchors.sizes)) == [list(level) for level in anchors.sizes]  # plain numbers
     assert fit(TINY, recipe, stats) == (preset, planned)  # nothing random
 
@@ -108,6 +109,12 @@ def test_augmentation_follows_the_number_of_passes_and_can_be_set():
     assert fit(TINY, Recipe(iterations=10_000), few)[1].augmentation == "strong"
     assert fit(TINY, Recipe(iterations=1), many)[1].augmentation == "flip"
     assert fit(TINY, Recipe(minutes=4, augmentation="flip"), few)[1].augmentation == "flip"
+
+
+def test_the_learning_rate_is_the_presets_unless_it_is_set():
+    gentle = replace(TINY, learning_rate=1e-4)
+    assert fit(gentle, Recipe(minutes=4), statistics([40.0]))[1].learning_rate == 1e-4
+    assert fit(gentle, Recipe(minutes=4, learning_rate=0.5), statistics([40.0]))[1].learning_rate == 0.5
 
 
 def test_quantiles_by_hand():
