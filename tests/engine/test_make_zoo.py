@@ -45,7 +45,7 @@ def test_making_it_again_gives_the_same_and_keeps_the_others(made: tuple[Path, d
 
 
 def test_half_weights_make_half_a_file(made: tuple[Path, dict]) -> None:
-    folder, entry = made
+    folder, _ = made
     make("kitten", replace(CAT, half=True), runs=folder / "runs", zoo=folder / "zoo", precision="fp32", progress=False)
     sizes = {name: (folder / "zoo" / f"{name}.safetensors").stat().st_size for name in ("cat", "kitten")}
     assert sizes["kitten"] < 0.7 * sizes["cat"]
