@@ -59,6 +59,19 @@ def test_of_large_tensors_the_first_difference_is_shown() -> None:
     assert "found        3 at [0][4]\n  expected     2 there" in message
 
 
+def test_texts_that_look_alike_get_more_digits_or_the_shapes() -> None:
+    message = failure(lambda x: 2 * x + 1e-6, "value", X.double())
+    assert "found        [2.000001, 6.000001]\n  expected     [2.0, 6.0]" in message
+    message = failure(lambda x: x.reshape(-1), "value", X.reshape(2, 1)[:0])
+    assert "found        shape (0,)\n  expected     shape (0, 1)" in message
+
+
+def test_a_list_among_the_arguments_keeps_its_brackets() -> None:
+    message = failure(lambda sizes: torch.zeros(2), "value", [8, 16.0], reference=lambda sizes: torch.ones(2))
+    assert "called with  [8, 16]\n" in message
+    assert "called with  []\n" in failure(lambda sizes: 0, "value", [], reference=lambda sizes: 1)
+
+
 def test_nan_is_a_wrong_answer() -> None:
     assert "found        [nan, nan]" in failure(lambda x: x / 0 * 0)
 

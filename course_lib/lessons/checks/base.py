@@ -171,13 +171,17 @@ def _same(found: list[Tensor], right: list[Tensor | None]) -> bool:
 
 
 def _apart(found: list[Tensor], right: list[Tensor]) -> tuple[str, str]:
-    """Both as text; of large tensors the first place where they differ."""
+    """Both as text; of large tensors the first place where they differ. Texts that look alike get shapes, or digits."""
     if len(found) == len(right) == 1 and found[0].shape == right[0].shape and found[0].numel() > 12:
         a, b = found[0].detach().double(), right[0].detach().double()
         place = tuple((~torch.isclose(a, b, rtol=1e-6)).nonzero()[:1].flatten().tolist())
         where = "".join(f"[{i}]" for i in place)
         return f"{a[place]:.6g} at {where}", f"{b[place]:.6g} there"
-    return _text(found), _text(right)
+    if _text(found) != _text(right):
+        return _text(found), _text(right)
+    if _shapes(found) != _shapes(right):
+        return _shapes(found), _shapes(right)
+    return _text(found, digits=12), _text(right, digits=12)
 
 
 def _shapes(parts: list[Tensor]) -> str:
@@ -185,22 +189,22 @@ def _shapes(parts: list[Tensor]) -> str:
     return f"shape {shapes}" if len(parts) == 1 else f"{len(parts)} results of shapes {shapes}"
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, digits: int = 4) -> str:
     """A value as a learner reads it: short, rounded; large tensors by their shape."""
     if isinstance(value, list):
-        return ", ".join(_text(part) for part in value)
+        return ", ".join(_text(part, digits) for part in value)
     if not isinstance(value, Tensor):
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
     if value.numel() > 12:
         return f"a {value.dtype} tensor of shape {tuple(value.shape)}".replace("torch.", "")
-    return str(_rounded(value.detach().tolist()))
+    return str(_rounded(value.detach().tolist(), digits))
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: Any, digits: int) -> Any:
     if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+        return [_rounded(v, digits) for v in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def _call_text(arguments: tuple) -> str:
-    return ", ".join(_text(argument) for argument in arguments)
+    return ", ".join(f"[{_text(a)}]" if isinstance(a, list) else _text(a) for a in arguments)
