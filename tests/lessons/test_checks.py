@@ -53,10 +53,25 @@ def test_an_unknown_mistake_gets_general_advice() -> None:
 
 
 def test_of_large_tensors_the_first_difference_is_shown() -> None:
-    x = torch.ones(4, 5)
-    message = failure(lambda x: 2 * x + torch.eye(4, 5).flip(1), "value", x)
-    assert "called with  a float32 tensor of shape (4, 5)" in message
-    assert "found        3 at [0][4]\n  expected     2 there" in message
+    x = torch.ones(4, 6)
+    message = failure(lambda x: 2 * x + torch.eye(4, 6).flip(1), "value", x)
+    assert "called with  a float32 tensor of shape (4, 6)" in message
+    assert "found        3 at [0][5]\n  expected     2 there" in message
+
+
+def test_what_is_worked_by_hand_is_shown_whole() -> None:
+    """Five boxes: whoever shall take pencil and paper must see the numbers."""
+    assert "called with  [[1.0, 1.0, 1.0, 1.0], [1.0," in failure(lambda x: 5 * x, "value", torch.ones(5, 4))
+
+
+@pytest.mark.parametrize("count", [2, 30])
+@pytest.mark.parametrize("check", ["value", "gradient"])
+def test_an_answer_that_is_right_but_for_a_trace_is_told_so(check: str, count: int) -> None:
+    x = torch.ones(count, dtype=torch.float64)
+    message = failure(lambda x: 2 * x * (1 + 1e-8), check, x)
+    assert "Hint: right but for a trace" in message
+    if count == 30:
+        assert "found        2.00000002 at [0]\n  expected     2 there" in message
 
 
 def test_texts_that_look_alike_get_more_digits_or_the_shapes() -> None:
