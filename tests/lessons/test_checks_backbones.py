@@ -60,6 +60,8 @@ WRONG_FIELD = {
     "whole kernels": (looped(lambda r, j, k, s: (r + k * j, j * s)), "you added whole kernels"),
     "own stride": (looped(lambda r, j, k, s: (r + (k - 1) * j * s, j * s)), "multiply afterwards"),
     "the stride before": (previous_alone, "all strides before it count"),
+    "the last step": (looped(lambda r, j, k, s: (r + (k - 1) * j, s)), "you kept the last stride alone"),
+    "even kernels": (looped(lambda r, j, k, s: (r + k // 2 * 2 * j, j * s)), "an even kernel"),
     "added strides": (looped(lambda r, j, k, s: (r + (k - 1) * j, j + s)), "they multiply"),
     "from 0": (looped(lambda r, j, k, s: (r + (k - 1) * j, j * s), start=(0, 1)), "begin with 1"),
     "backwards": (lambda layers: field(layers[::-1]), "start at the image"),
@@ -106,6 +108,14 @@ WRONG_BLOCK = {
         lambda x, c1, b1, c2, b2, s: F.relu(b2(c2(F.relu(b1(c1(x)))))) + skip(x, s),
         "to the branch and then added",
     ),
+    "relu on the branch too": (
+        lambda x, c1, b1, c2, b2, s: F.relu(F.relu(b2(c2(F.relu(b1(c1(x)))))) + skip(x, s)),
+        "no ReLU behind bn2",
+    ),
+    "relu on the shortcut": (
+        lambda x, c1, b1, c2, b2, s: F.relu(b2(c2(F.relu(b1(c1(x))))) + (x if s is None else F.relu(s(x)))),
+        "without a ReLU of its own",
+    ),
     "no relu between": (lambda x, c1, b1, c2, b2, s: F.relu(b2(c2(b1(c1(x)))) + skip(x, s)), "between the two"),
     "no bn2": (lambda x, c1, b1, c2, b2, s: F.relu(c2(F.relu(b1(c1(x)))) + skip(x, s)), "bn2 is missing"),
     "bn2 of the sum": (
@@ -142,3 +152,6 @@ def test_an_error_of_the_solution_comes_with_the_hint() -> None:
     with pytest.raises(RuntimeError) as caught:
         checks.residual_block(lambda x, *m: block(x, *m[:4], None))
     assert "add shortcut(x)" in caught.value.__notes__[0]
+    with pytest.raises(TypeError) as caught:
+        checks.residual_block(lambda x, *m: F.relu(m[4](x)))
+    assert "add x as it is" in caught.value.__notes__[0]

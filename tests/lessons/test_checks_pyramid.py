@@ -50,6 +50,12 @@ def list_in_place(laterals: list[Tensor]) -> list[Tensor]:
     return laterals
 
 
+def list_replaced(laterals: list[Tensor]) -> list[Tensor]:
+    for k in range(len(laterals) - 2, -1, -1):
+        laterals[k] = laterals[k] + up(laterals[k + 1], laterals[k])
+    return laterals
+
+
 def upwards(laterals: list[Tensor]) -> list[Tensor]:
     result = laterals[:1]
     for lateral in laterals[1:]:
@@ -80,6 +86,16 @@ WRONG_TOP_DOWN = {
     ),
     "bilinear": (mixed(False), "you blended neighbours, which"),
     "bilinear, corners": (mixed(True), "(align_corners=True)"),
+    "nearest-exact": (
+        lambda maps: merged(maps, lambda a, b: a + F.interpolate(b, size=a.shape[-2:], mode="nearest-exact")),
+        "picks other cells",
+    ),
+    "the top to each": (
+        lambda maps: [*(fine + up(maps[-1], fine) for fine in maps[:-1]), maps[-1]],
+        "you added the coarsest map to each",
+    ),
+    "in the given list": (list_replaced, "your function changed the list"),
+    "the given list emptied": (lambda maps: merged([maps.pop(0) for _ in range(len(maps))]), "changed the list"),
     "no lateral": (lambda maps: merged(maps, lambda a, b: up(b, a)), "the lateral is missing"),
     "bottom-up": (upwards, "starts at the coarsest map"),
     "coarse to fine": (lambda maps: merged(maps)[::-1], "give it back from fine to coarse"),
@@ -131,6 +147,11 @@ def smoothed_on_the_way(features: list[Tensor], lateral: list, output: list, p6,
     return [*maps, p6(features[2]), p7(F.relu(p6(features[2])))]
 
 
+def p6_of_merged(features: list[Tensor], lateral: list, output: list, p6, p7) -> list[Tensor]:
+    sixth = p6(lateral[-1](features[-1]))
+    return [*pyramid(features, lateral, output, p6, p7)[:3], sixth, p7(F.relu(sixth))]
+
+
 RIGHT_FPN = {"steps": pyramid, "the library": with_the_library, "varied": varied()}
 WRONG_FPN = {
     "no top-down": (varied(merge=lambda maps: maps), "the top-down path is missing"),
@@ -146,6 +167,12 @@ WRONG_FPN = {
         "in the wrong order",
     ),
     "p6 of p5": (varied(top=lambda c5, p5, p6, p7: [p6(p5), p7(F.relu(p6(p5)))]), "you made P6 of P5"),
+    "p6 of m5": (p6_of_merged, "you made P6 of M5"),
+    "relu on the outputs": (
+        varied(smooth=lambda output, maps: [F.relu(conv(m)) for conv, m in zip(output, maps)]),
+        "no ReLU on the pyramid's outputs",
+    ),
+    "relu on the laterals": (varied(merge=lambda maps: merged([F.relu(m) for m in maps])), "no ReLU on the laterals"),
     "no relu": (varied(top=lambda c5, p5, p6, p7: [p6(c5), p7(p6(c5))]), "the ReLU between P6 and P7"),
     "relu on p6": (varied(top=lambda c5, p5, p6, p7: [F.relu(p6(c5)), p7(F.relu(p6(c5)))]), "P6 itself goes"),
     "relu on p7": (varied(top=lambda c5, p5, p6, p7: [p6(c5), F.relu(p7(F.relu(p6(c5))))]), "without a ReLU behind"),

@@ -46,6 +46,19 @@ def topk_without_min(logits, deltas, anchors, score, topk):
     return decode(deltas[anchor], anchors[anchor]), scores, index % logits.shape[1]
 
 
+def order_as_index(logits, deltas, anchors, score, topk):
+    flat = logits.sigmoid().flatten()
+    scores, order = flat[flat > score].topk(min(topk, int((flat > score).sum())))
+    return decode(deltas[order // logits.shape[1]], anchors[order // logits.shape[1]]), scores, order % logits.shape[1]
+
+
+def cut_before_sorted(logits, deltas, anchors, score, topk):
+    anchor, label = (logits.sigmoid() > score).nonzero(as_tuple=True)
+    anchor, label = anchor[:topk], label[:topk]
+    scores, best = logits.sigmoid()[anchor, label].sort(descending=True)
+    return decode(deltas, anchors)[anchor[best]], scores, label[best]
+
+
 RIGHT_CANDIDATES = {
     "flat": candidates,
     "nonzero": nonzero,
@@ -68,6 +81,8 @@ WRONG_CANDIDATES = {
         ),
         "first rows of deltas and anchors",
     ),
+    "order as index": (order_as_index, "leads back to the flat scores"),
+    "cut before sorted": (cut_before_sorted, "before you sorted"),
     "logits returned": (
         lambda *a: (candidates(*a)[0], torch.logit(candidates(*a)[1]), candidates(*a)[2]),
         "your scores are logits",

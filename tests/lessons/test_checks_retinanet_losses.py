@@ -46,6 +46,7 @@ WRONG_ROWS = {
         lambda x, k: x.flatten(2).reshape(x.shape[0], x[0].numel() // k, k),
         "without moving the channels to the end",
     ),
+    "cut, then turned": (lambda x, k: x.reshape(x.shape[0], k, -1).transpose(1, 2), "into K parts before"),
     "columns first": (lambda x, k: x.transpose(1, 3).reshape(x.shape[0], -1, k), "H comes before W"),
     "anchor by anchor": (
         lambda x, k: torch.cat([part.movedim(1, -1).flatten(1, 2) for part in x.split(k, dim=1)], 1),
@@ -133,7 +134,10 @@ WRONG_LOSSES = {
         ),
         "quadratic near 0",
     ),
-    "squared": (lambda *a: (losses(*a)[0], losses(*a, box=lambda d: (d**2).sum())[1]), "pencil and paper"),
+    "squared": (lambda *a: (losses(*a)[0], losses(*a, box=lambda d: (d**2).sum())[1]), "you squared the differences"),
+    "probabilities": (lambda x, *a: losses(x.sigmoid(), *a), "sigmoid_focal_loss takes logits"),
+    "class 0 is none": (lambda *a: losses(*a, by=max(int((a[2] > 0).sum()), 1)), "class 0 is a class"),
+    "one more": (lambda *a: losses(*a, by=(a[2] >= 0).sum() + 1), "pencil and paper"),
     "detached": (lambda *a: tuple(x.detach() for x in losses(*a)), "no gradient reaches the input"),
     "nothing": (lambda *a: None, "returned nothing"),
 }

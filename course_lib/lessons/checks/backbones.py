@@ -27,7 +27,8 @@ def receptive_field(function: Callable[[Layers], tuple[int, int]]) -> None:
     check.shape("one layer 3×3", [(3, 1)])
     check.value("three layers 3×3 of stride 1", [(3, 1)] * 3, expected=(7, 1))
     check.value("3×3 of stride 2, 7×7 of stride 2, 3×3", [(3, 2), (7, 2), (3, 1)], expected=(3 + 6 * 2 + 2 * 4, 4))
-    check.value("1×1 of stride 2 and 3×3 of stride 3", [(1, 2), (3, 3)], expected=(5, 6))
+    pooled = [(2, 2), (1, 2), (3, 3)]
+    check.value("a pooling 2×2 and a 1×1 of stride 2, 3×3 of stride 3", pooled, expected=(1 + 1 + 2 * 4, 12))
     dice = random.Random(0)
     many = [(dice.choice((1, 2, 3, 5, 7)), dice.choice((1, 1, 2, 3))) for _ in range(12)]
     check.value("12 random layers", many)
@@ -71,6 +72,12 @@ _FIELD_MISTAKES = {
         _own_stride
     ),
     "you took the stride of the layer before alone; all strides before it count, multiplied": _last_stride,
+    "you kept the last stride alone; the step from cell to cell is all strides so far, multiplied": (
+        lambda layers: (_last_stride(layers)[0], layers[-1][1])
+    ),
+    "an even kernel widens the field by k − 1 steps too: a pooling 2×2 by one": (
+        lambda layers: (_field(layers, widen=lambda kernel: 2 * (kernel // 2)), _stride(layers))
+    ),
     "you added the strides up; they multiply: two layers of stride 2 make a step of 4 pixels": _summed_strides,
     "begin with 1: before the first layer a cell is a pixel, and it sees itself": (
         lambda layers: (_field(layers, start=0), _stride(layers))
@@ -91,6 +98,7 @@ _FIELD_MISTAKES = {
 # ---- 04-2 ---------------------------------------------------------------------------------------------------------
 
 
+_NO_SHORTCUT = "here `shortcut` is None: add x as it is"
 _SHORTCUT = "the block changes the shape, so x itself cannot be added: where `shortcut` is not None, add shortcut(x)"
 
 
@@ -107,7 +115,12 @@ def residual_block(function: Callable[..., Tensor]) -> None:
     check = Exercise("04-2", solve, reference=lambda x, block: block.module(x), mistakes=_BLOCK_MISTAKES)
     same, half = _block(4, 4, stride=1, seed=0), _block(3, 4, stride=2, seed=1)
     x = normal(2, 4, 5, 6, seed=2)
-    check.shape("a block that keeps the shape", x.float(), Named("modules in float32", _block(4, 4, 1, 0).float()))
+    check.shape(
+        "a block that keeps the shape",
+        x.float(),
+        Named("modules in float32", _block(4, 4, 1, 0).float()),
+        hint=_NO_SHORTCUT,
+    )
     check.dtype("a block that keeps the shape", x, Named("modules in float64", same))
     by_hand = Named("conv1 doubles, conv2 takes −¼, the norms do nothing, no shortcut", _plain_block())
     pixels = torch.tensor([[[[4.0, -4.0, 0.0]]]])
@@ -151,6 +164,12 @@ _BLOCK_MISTAKES = {
     "the last ReLU is missing; it comes after the sum": _wrong_block(lambda x, b: _branch(x, b) + _identity(x, b)),
     "the last ReLU comes after the sum; you applied it to the branch and then added": (
         _wrong_block(lambda x, b: F.relu(_branch(x, b)) + _identity(x, b))
+    ),
+    "the branch has no ReLU behind bn2: it must be able to take away; the last ReLU comes after the sum": (
+        _wrong_block(lambda x, b: F.relu(F.relu(_branch(x, b)) + _identity(x, b)))
+    ),
+    "the shortcut is added as it is, without a ReLU of its own": (
+        _wrong_block(lambda x, b: F.relu(_branch(x, b) + (x if b.downsample is None else F.relu(b.downsample(x)))))
     ),
     "the ReLU between the two convolutions is missing; without it they are one linear map": (
         _wrong_block(lambda x, b: F.relu(_branch(x, b, between=lambda y: y) + _identity(x, b)))

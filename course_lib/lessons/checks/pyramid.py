@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_lib.lessons.checks.base import Exercise
+from course_lib.lessons.checks.base import CheckFailed, Exercise
 from course_lib.lessons.checks.inputs import NO_IMAGES, Named, fill, normal
 from course_lib.nn.fpn import FPN
 
 # ---- 04-3 ---------------------------------------------------------------------------------------------------------
 
+_LIST_CHANGED = "your function changed the list `laterals`, which still belongs to whoever passed it in: make a new one"
 _SIZE = "on odd sizes a doubled map does not fit: upsample to size=fine.shape[-2:] instead of by scale_factor=2"
 
 
@@ -21,7 +22,15 @@ def top_down(function: Callable[[list[Tensor]], list[Tensor]]) -> None:
 
     Raises CheckFailed at the first wrong answer.
     """
-    check = Exercise("04-3", lambda *maps: function(list(maps)), reference=_top_down, mistakes=_TOP_DOWN_MISTAKES)
+
+    def solve(*maps: Tensor) -> list[Tensor]:
+        laterals = list(maps)
+        merged = function(laterals)
+        if len(laterals) != len(maps) or any(a is not b for a, b in zip(laterals, maps)):
+            raise CheckFailed(f"04-3\n  Hint: {_LIST_CHANGED}.")
+        return merged
+
+    check = Exercise("04-3", solve, reference=_top_down, mistakes=_TOP_DOWN_MISTAKES)
     fine = torch.arange(16.0).reshape(1, 1, 4, 4)
     coarse, top = torch.tensor([[[[10.0, 20.0], [30.0, 40.0]]]]), torch.tensor([[[[100.0]]]])
     check.shape("maps of 4×4, 2×2 and 1×1", fine, coarse, top)
@@ -64,6 +73,10 @@ def _one_level_down(*laterals: Tensor) -> list[Tensor]:
     return [*(fine + _up(coarse, fine) for fine, coarse in pairwise(laterals)), laterals[-1]]
 
 
+def _top_alone(*laterals: Tensor) -> list[Tensor]:
+    return [*(fine + _up(laterals[-1], fine) for fine in laterals[:-1]), laterals[-1]]
+
+
 def _all_levels_down(*laterals: Tensor) -> list[Tensor]:
     merged = [laterals[-1]]
     for lateral in reversed(laterals[:-1]):
@@ -84,6 +97,10 @@ _TOP_DOWN_MISTAKES = {
     "upsample by mode='nearest'; you blended neighbours (align_corners=True)": (
         lambda *maps: _merge(maps, lambda a, b: a + _up(b, a, mode="bilinear", align_corners=True))
     ),
+    "mode='nearest-exact' picks other cells where the sizes are odd; the pyramid has mode='nearest'": (
+        lambda *maps: _merge(maps, lambda a, b: a + _up(b, a, mode="nearest-exact"))
+    ),
+    "you added the coarsest map to each; add the merged map of the next coarser level": _top_alone,
     "the lateral is missing: add the upsampled map to it, or all detail of the fine map is lost": (
         lambda *maps: _merge(maps, lambda a, b: _up(b, a))
     ),
@@ -177,6 +194,12 @@ def _smooth_first(c3: Tensor, c4: Tensor, c5: Tensor, fpn: Named) -> list[Tensor
     return [*maps, p6 := m.p6(c5), m.p7(F.relu(p6))]
 
 
+def _p6_of_merged(c3: Tensor, c4: Tensor, c5: Tensor, fpn: Named) -> list[Tensor]:
+    m = fpn.module
+    p6 = m.p6(m.lateral[2](c5))
+    return [*_wrong_fpn(top=lambda m, c5, p5: [])(c3, c4, c5, fpn), p6, m.p7(F.relu(p6))]
+
+
 _FPN_MISTAKES = {
     "the top-down path is missing: add the upsampled coarser map to each lateral": _wrong_fpn(
         merge=lambda *maps: list(maps)
@@ -196,6 +219,13 @@ _FPN_MISTAKES = {
         smooth=lambda convs, maps: [c(m) for c, m in zip(reversed(convs), maps)]
     ),
     "you made P6 of P5; here it is made of C5": _wrong_fpn(top=lambda m, c5, p5: [p := m.p6(p5), m.p7(F.relu(p))]),
+    "you made P6 of M5, the lateral of C5; here it is made of C5 itself": _p6_of_merged,
+    "there is no ReLU on the pyramid's outputs: P3, P4 and P5 are what the 3×3 convolutions give": _wrong_fpn(
+        smooth=lambda convs, maps: [F.relu(c(m)) for c, m in zip(convs, maps)]
+    ),
+    "there is no ReLU on the laterals: what is added may be negative": _wrong_fpn(
+        merge=lambda *maps: _top_down(*map(F.relu, maps))
+    ),
     "the ReLU between P6 and P7 is missing; two convolutions in a row are one linear map": _wrong_fpn(
         top=lambda m, c5, p5: [p := m.p6(c5), m.p7(p)]
     ),

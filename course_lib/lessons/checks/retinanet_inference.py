@@ -103,6 +103,19 @@ def _first_rows(logits: Tensor, deltas: Tensor, anchors: Tensor, score: float, t
     return decode(deltas[: len(index)], anchors[: len(index)]), scores, index % logits.shape[1]
 
 
+def _order_as_index(logits: Tensor, deltas: Tensor, anchors: Tensor, score: float, topk: int) -> Level:
+    flat = logits.sigmoid().flatten()
+    scores, order = flat[flat > score].sort(descending=True)
+    return _decoded(logits, deltas, anchors, scores[:topk], order[:topk])
+
+
+def _first_topk(logits: Tensor, deltas: Tensor, anchors: Tensor, score: float, topk: int) -> Level:
+    flat = logits.sigmoid().flatten()
+    index = (flat > score).nonzero().squeeze(1)[:topk]
+    scores, order = flat[index].sort(descending=True)
+    return _decoded(logits, deltas, anchors, scores, index[order])
+
+
 def _boxes_of(pick: Callable[[Tensor, Tensor], Tensor]) -> Callable:
     """Candidates whose boxes are what `pick` makes of their deltas and anchors."""
 
@@ -136,6 +149,8 @@ _CANDIDATE_MISTAKES = {
     "your boxes are the deltas; decode(deltas, anchors) makes boxes of them": _boxes_of(lambda d, a: d),
     "the arguments of decode are swapped: deltas first, then anchors": _boxes_of(lambda d, a: decode(a, d)),
     "your boxes belong to the first rows of deltas and anchors; take the rows of the survivors": _first_rows,
+    "topk and sort count within the candidates; index[order] leads back to the flat scores": _order_as_index,
+    "you cut down to topk before you sorted, so the first stay instead of the best": _first_topk,
     "your scores are logits; the sigmoid makes probabilities of them": _logits_returned,
     "you compared logits with the threshold, which is a probability: take the sigmoid first": _logits_compared,
     "you took a softmax over the classes; RetinaNet's classes are independent, each has its own sigmoid": (

@@ -56,6 +56,9 @@ _ROWS_MISTAKES = {
     "the shape is right, the numbers belong to other anchors; permute to (B, H, W, A·K) first": (
         lambda x, outputs: x.reshape(len(x), -1, outputs)
     ),
+    "you cut the numbers into K parts before the channels were moved, so a row mixes anchors; permute first": (
+        lambda x, outputs: x.reshape(len(x), outputs, -1).mT
+    ),
     "your grid runs column by column; anchors are listed row by row, so H comes before W": (
         lambda x, outputs: x.permute(0, 3, 2, 1).reshape(len(x), -1, outputs)
     ),
@@ -90,13 +93,13 @@ def batch_losses(function: Callable[[Tensor, Tensor, Tensor, Tensor], tuple]) ->
     Raises CheckFailed at the first wrong answer.
     """
     check = Exercise("05-2", function, reference=_batch_losses, mistakes=_LOSS_MISTAKES)
-    labels = torch.tensor([[1, -1, -1, -2], [-1, 0, 0, -1]])
+    labels = torch.tensor([[1, -1, 1, -2], [-1, 1, 0, -1]])  # each count is another: all, kept, images, classes > 0
     logits, deltas = torch.zeros(2, 4, 2), torch.zeros(2, 4, 4)
-    targets = torch.tensor([[0.5, -0.5, 0, 0], [0, 0, 1, 2], [0, 0, 0, 2.0]])
-    check.shape("two images, 3 positives", logits, deltas, labels, targets)
-    # At p = 0.5 a right class costs 0.25 · 0.5² · ln 2, each of the 11 zeros 0.75 · 0.5² · ln 2.
-    expected = ((3 * 0.25 + 11 * 0.75) * 0.25 * math.log(2) / 3, (1 + 3 + 2) / 3)
-    check.value("every score 0.5, 3 positives", logits, deltas, labels, targets, expected=expected)
+    targets = torch.tensor([[0.5, -0.5, 0, 0], [0, 0, 1, 2], [0, 0, 0, 2.0], [0, 1, 0, 0]])
+    check.shape("two images, 4 positives", logits, deltas, labels, targets)
+    # At p = 0.5 a right class costs 0.25 · 0.5² · ln 2, each of the 10 zeros 0.75 · 0.5² · ln 2.
+    expected = ((4 * 0.25 + 10 * 0.75) * 0.25 * math.log(2) / 4, (1 + 3 + 2 + 1) / 4)
+    check.value("every score 0.5, 4 positives", logits, deltas, labels, targets, expected=expected)
     many = normal(3, 50, 4, seed=0)
     generator = torch.Generator().manual_seed(1)
     there = torch.randint(-2, 4, (3, 50), generator=generator).where(torch.rand(3, 50, generator=generator) < 0.3, -1)
@@ -164,6 +167,11 @@ def _smooth(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor) -> 
     return focal_loss_from_labels(logits, labels) / positives, box / positives
 
 
+def _squared(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    box = (deltas[labels >= 0] - targets).square().sum()
+    return focal_loss_from_labels(logits, labels) / _positives(labels), box / _positives(labels)
+
+
 def _positives(labels: Tensor) -> Tensor:
     return (labels >= 0).sum().clamp(min=1)
 
@@ -176,6 +184,9 @@ _LOSS_MISTAKES = {
     ),
     "you divided by the number of images; an image with ten objects would weigh ten times one with one: "
     "divide by the positives": _divided(lambda y: torch.tensor(len(y))),
+    "class 0 is a class: the positives are the labels ≥ 0, not those > 0": _divided(
+        lambda y: (y > 0).sum().clamp(min=1)
+    ),
     "you gave back sums; divide both by the positives": _divided(lambda y: torch.tensor(1)),
     "you divided each image by its own positives and took the mean, as torchvision does; here both sums are divided "
     "by the positives of the whole batch": _image_by_image,
@@ -199,5 +210,9 @@ _LOSS_MISTAKES = {
     ),
     "that is cross entropy, γ = 0; the focal loss has γ = 2": _divided(_positives, gamma=0.0),
     "the two losses are swapped: classification first": lambda *arguments: _batch_losses(*arguments)[::-1],
+    "you squared the differences; the box loss adds up their absolute values": _squared,
+    "sigmoid_focal_loss takes logits; you passed it probabilities, and it took their sigmoid once more": (
+        lambda x, *others: _batch_losses(x.sigmoid(), *others)
+    ),
     "your box loss is quadratic near 0 (smooth L1); here it is the plain absolute difference": _smooth,
 }
