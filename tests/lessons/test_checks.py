@@ -87,6 +87,18 @@ def test_a_list_among_the_arguments_keeps_its_brackets() -> None:
     assert "called with  []\n" in failure(lambda sizes: 0, "value", [], reference=lambda sizes: 1)
 
 
+def test_of_several_results_the_first_that_differs_is_named() -> None:
+    x = torch.ones(4, 6)
+    message = failure(lambda x: (x, 2 * x, x), "value", x, reference=lambda x: (x, x, 0 * x))
+    assert "found        2 at [0][0] of result 2 of 3\n  expected     1 there" in message
+
+
+def test_tuples_of_tensors_are_written_like_tensors() -> None:
+    check = exercise(lambda pairs: 2 * pairs[0][0], reference=lambda pairs: 3 * pairs[0][0])
+    with pytest.raises(CheckFailed, match=r"called with  \[\(\[1.0, 3.0\], \[1.0, 3.0\]\)\]"):
+        check.value("a pair", [(X, X)])
+
+
 def test_nan_is_a_wrong_answer() -> None:
     assert "found        [nan, nan]" in failure(lambda x: x / 0 * 0)
 

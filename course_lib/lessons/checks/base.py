@@ -180,18 +180,26 @@ def _same(found: list[Tensor], right: list[Tensor | None], nearly: bool = False)
 
 def _apart(found: list[Tensor], right: list[Tensor]) -> tuple[str, str]:
     """Both as text; of large tensors the first place where they differ. Texts that look alike get shapes, or digits."""
-    if len(found) == len(right) == 1 and found[0].shape == right[0].shape and found[0].numel() > SHOWN:
-        close = _tolerance(found[0], right[0])
-        a, b = found[0].detach().double(), right[0].detach().double()
-        place = tuple((~torch.isclose(a, b, rtol=close, atol=close, equal_nan=True)).nonzero()[0].tolist())
-        where = "".join(f"[{i}]" for i in place)
-        texts = next(pair for d in (6, 12) if len(set(pair := (f"{a[place]:.{d}g}", f"{b[place]:.{d}g}"))) == 2)
-        return f"{texts[0]} at {where}", f"{texts[1]} there"
+    pairs = list(zip(found, right))
+    number, pair = next(((n, p) for n, p in enumerate(pairs, start=1) if not _same([p[0]], [p[1]])), (0, None))
+    if len(found) == len(right) and pair[0].shape == pair[1].shape and pair[0].numel() > SHOWN:
+        texts = _first_difference(*pair)
+        return texts if len(pairs) == 1 else (f"{texts[0]} of result {number} of {len(pairs)}", texts[1])
     if _text(found) != _text(right):
         return _text(found), _text(right)
     if _shapes(found) != _shapes(right):
         return _shapes(found), _shapes(right)
     return _text(found, digits=12), _text(right, digits=12)
+
+
+def _first_difference(found: Tensor, right: Tensor) -> tuple[str, str]:
+    """The first elements that differ, of two tensors of one shape, with as many digits as tell them apart."""
+    close = _tolerance(found, right)
+    a, b = found.detach().double(), right.detach().double()
+    place = tuple((~torch.isclose(a, b, rtol=close, atol=close, equal_nan=True)).nonzero()[0].tolist())
+    where = "".join(f"[{i}]" for i in place)
+    texts = next(pair for d in (6, 12) if len(set(pair := (f"{a[place]:.{d}g}", f"{b[place]:.{d}g}"))) == 2)
+    return f"{texts[0]} at {where}", f"{texts[1]} there"
 
 
 def _shapes(parts: list[Tensor]) -> str:
@@ -203,6 +211,8 @@ def _text(value: Any, digits: int = 4) -> str:
     """A value as a learner reads it: short, rounded; large tensors by their shape."""
     if isinstance(value, list):
         return ", ".join(_text(part, digits) for part in value)
+    if isinstance(value, tuple):
+        return f"({', '.join(_text(part, digits) for part in value)})"
     if not isinstance(value, Tensor):
         return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
     if value.numel() > SHOWN:
