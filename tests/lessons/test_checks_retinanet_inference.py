@@ -168,6 +168,10 @@ WRONG_FINAL = {
         lambda *a: final(*a, suppress=lambda b, s, k, t: s.argsort(descending=True, stable=True)),
         "duplicates are still there",
     ),
+    "indices unused": (
+        lambda *a: final(*a, suppress=lambda b, s, k, t: torch.arange(len(s))),
+        "the indices of the boxes that stay",
+    ),
     "no limit": (lambda s, z, t, n: final(s, z, t, 10**6), "the limit is not used"),
     "first level": (lambda s, z, t, n: final(s[:1], z, t, n), "only the first level"),
     "labels lost": (lambda *a: final(*a)[:2], "step by step"),

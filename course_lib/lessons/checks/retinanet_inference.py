@@ -278,6 +278,9 @@ _FINAL_MISTAKES = {
     "NMS is missing: the duplicates are still there": (
         lambda levels, size, iou, limit: tuple(part[:limit] for part in _sorted(_clipped(_joined(levels), size)))
     ),
+    "batched_nms gives the indices of the boxes that stay; you did not use them": (
+        lambda levels, size, iou, limit: tuple(part[:limit] for part in _clipped(_joined(levels), size))
+    ),
     "the limit is not used": lambda levels, size, iou, limit: _final(levels, size, iou, 10**6),
     "only the first level is used; join all of them": (
         lambda levels, size, iou, limit: _final(levels[:1], size, iou, limit)
