@@ -12,7 +12,9 @@ from course_lib.lessons.checks.measuring import average_recall, error_type, inte
 from course_lib.lessons.checks.pyramid import fpn_forward, top_down
 from course_lib.lessons.checks.retinanet_inference import best_candidates, final_detections
 from course_lib.lessons.checks.retinanet_losses import anchor_rows, batch_losses
+from course_lib.lessons.checks.ssd import match_default_boxes, mine_negatives
 from course_lib.lessons.checks.tour import focal_terms, iou, precision_recall
+from course_lib.lessons.checks.yolo import cell_boxes, objectness_targets
 
 __all__ = [
     "CheckFailed",
@@ -21,6 +23,7 @@ __all__ = [
     "average_recall",
     "batch_losses",
     "best_candidates",
+    "cell_boxes",
     "class_loss",
     "decode_deltas",
     "error_type",
@@ -35,8 +38,11 @@ __all__ = [
     "iou",
     "iou_matrix",
     "match_anchors",
+    "match_default_boxes",
     "match_detections",
+    "mine_negatives",
     "nms",
+    "objectness_targets",
     "precision_recall",
     "prior_bias",
     "receptive_field",
