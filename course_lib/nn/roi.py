@@ -143,24 +143,23 @@ def _at_once(function: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> l
     mine, *others = parts
     if not others:
         return [function(mine)]
-    running = [_helpers(len(parts)).submit(function, part) for part in others]
+    running = [_helpers(len(others)).submit(function, part) for part in others]
     return [function(mine), *(share.result() for share in running)]
 
 
 @cache
-def _helpers(threads: int) -> ThreadPoolExecutor:
-    """All threads but the one that asks. Each is told to work alone: with a team of its own it would hinder the others.
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """Threads beside the one that asks. Each is told to work alone: with a team of its own it would hinder the others.
 
     Telling one of them changes what torch tells threads that start later, so the caller's number is set again.
     """
-    pool = ThreadPoolExecutor(threads - 1, "roi_align")
-    ready = Barrier(threads)
+    pool, ready, threads = ThreadPoolExecutor(count, "roi_align"), Barrier(count + 1), torch.get_num_threads()
 
     def prepare() -> None:
         torch.set_num_threads(1)
         ready.wait()
 
-    for _ in range(threads - 1):
+    for _ in range(count):
         pool.submit(prepare)
     ready.wait()
     torch.set_num_threads(threads)

@@ -52,7 +52,7 @@ class FasterRCNNPreset:
     boxes: BoxSpec = field(default_factory=BoxSpec)
     detect: BoxDetectSpec = field(default_factory=BoxDetectSpec)
     input: InputSpec = field(default_factory=InputSpec)
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
 
     def build(self, num_classes: int) -> FasterRCNN:
         """A Faster R-CNN with fresh weights from torch's global generator: seed it first."""
