@@ -16,6 +16,7 @@ from course_lib.viz.palette import INK, LINE_STYLES, PAPER, PREDICTION, TRUTH, s
 from course_lib.viz.picture import Picture, to_numpy, to_picture
 
 COLUMNS = 3
+MANY = 400  # points in a panel: from there on they are small and without a rim, or they would cover the image
 
 
 def cell_boxes(image: Picture, spec: DefaultBoxSpec) -> Figure:
@@ -81,8 +82,11 @@ def _panels(image: Picture, levels: list[Tensor]) -> tuple[Figure, list[Axes]]:
             continue
         axes.imshow(np.asarray(picture), extent=(0, width, height, 0), alpha=0.75)
         centres = xyxy_to_cxcywh(boxes)[:, :2].unique(dim=0)
-        look = {"marker": "o", "markersize": 2.6, "markeredgewidth": 0.5, "markeredgecolor": INK, "color": PAPER}
-        axes.plot(*centres.T.tolist(), linestyle="none", **look)
+        point = {
+            "markersize": 2.6 if len(centres) <= MANY else 1.4,
+            "markeredgewidth": 0.5 if len(centres) <= MANY else 0,
+        }
+        axes.plot(*centres.T.tolist(), "o", color=PAPER, markeredgecolor=INK, **point)
         axes.set(xlim=(0, width), ylim=(height, 0))
     return figure, panels[: len(levels)]
 
