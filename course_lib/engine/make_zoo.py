@@ -2,8 +2,8 @@
 
     python -m course_lib.engine.make_zoo NAME
 
-A budget in iterations gives the same weights again on the same machine; one in minutes, those of lesson 10's comparison,
-gives others as good. Data and run go to runs/zoo/NAME; after an interruption the same command goes on.
+A budget in iterations gives the same weights again on the same machine; one in minutes, that of lesson 10's
+comparison, gives others as good. Data and run go to runs/zoo/NAME; after an interruption the same command goes on.
 """
 
 import argparse
