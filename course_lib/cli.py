@@ -37,6 +37,13 @@ class Judge(StrEnum):
     segm = "segm"
 
 
+class CrowdRule(StrEnum):
+    """Which crowd regions excuse an unmatched panoptic prediction."""
+
+    all = "all"
+    last = "last"
+
+
 Data = Annotated[
     Path | None, typer.Option("--data", help="A data folder: images/ and annotations/instances_SPLIT.json.")
 ]
@@ -266,6 +273,28 @@ def _print_metrics(metrics, anatomy, as_json: bool, more: dict | None = None) ->
         print(json.dumps(values, indent=1))
     else:
         print(metrics if anatomy is None else f"{metrics}\n\n{anatomy}\n")
+
+
+@app.command()
+def pq(
+    truth: Annotated[Path, typer.Argument(help="The ground truth: a COCO panoptic JSON.")],
+    predictions: Annotated[Path, typer.Argument(help="The predictions: another.")],
+    gt_dir: Annotated[
+        Path | None, typer.Option(help="The truth's PNGs; by default the folder named as its JSON.")
+    ] = None,
+    pred_dir: Annotated[Path | None, typer.Option(help="The predictions' PNGs; likewise.")] = None,
+    crowds: Annotated[
+        CrowdRule, typer.Option(help="all crowd regions of a class excuse predictions; or the last, as in panopticapi.")
+    ] = CrowdRule.all,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Panoptic quality of a prediction, whoever made it: PQ, SQ and RQ of all, things and stuff, and of each class."""
+    from course_lib.engine.pq import format_pq, open_panoptic, pq_files
+
+    true, found = open_panoptic(truth, gt_dir), open_panoptic(predictions, pred_dir)
+    quality = pq_files(true, found, crowds=crowds.value, workers=workers, progress=not as_json)
+    print(json.dumps(quality.to_dict(), indent=1) if as_json else format_pq(quality, true.categories))
 
 
 @app.command()
