@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-NAMES = ("focal", "inference", "training", "targets", "town", "accuracy")
+NAMES = ("focal", "inference", "training", "targets", "pasting", "town", "accuracy")
 
 
 def main() -> None:
@@ -58,13 +58,14 @@ def machine_facts(options: argparse.Namespace) -> dict[str, str | int]:
 
 
 def _measure(name: str) -> Callable:
-    from benchmarks import accuracy, focal, retinanet, targets, town
+    from benchmarks import accuracy, focal, pasting, retinanet, targets, town
 
     return {
         "focal": focal.run,
         "inference": retinanet.run_inference,
         "training": retinanet.run_training,
         "targets": targets.run,
+        "pasting": pasting.run,
         "town": town.run,
         "accuracy": accuracy.run,
     }[name]

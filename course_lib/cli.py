@@ -147,7 +147,7 @@ def data_check(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="retinanet")],
+    model: Annotated[str, typer.Argument(help="retinanet, ssd, yolo, faster_rcnn or mask_rcnn.")],
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     data: Data = None,
     images: Images = None,
@@ -162,7 +162,9 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    preset: Annotated[str, typer.Option(help="tiny, or an r50_… preset (slow without a GPU).")] = "tiny",
+    preset: Annotated[
+        str, typer.Option(help="tiny, or one of the model's full presets (slow without a GPU).")
+    ] = "tiny",
     precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = None,
@@ -177,19 +179,16 @@ def train(
     from course_lib.engine.recipe import Recipe
     from course_lib.engine.run import pick_precision, train_run
 
-    if model != "retinanet":
-        raise ValueError(f"unknown model {model!r}: did you mean 'retinanet'?")
+    chosen = get_preset(preset, model)
     _set_threads(threads)
-    rate = {} if learning_rate is None else {"learning_rate": learning_rate}
     recipe = Recipe(
         minutes=minutes,
         iterations=iterations,
         seed=seed,
         batch_size=batch_size,
         precision=pick_precision(precision),
-        **rate,
+        learning_rate=learning_rate,
     )
-    chosen = get_preset(preset)
     train_data = _open(data, images, annotations, "train")
     val_data = None
     if data is not None:

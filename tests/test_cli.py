@@ -213,7 +213,7 @@ def test_train_on_a_plain_folder(course, data, tmp_path):
 @pytest.mark.parametrize(
     "arguments, texts",
     [
-        (["train", "yolo"], ["unknown model 'yolo': did you mean 'retinanet'?"]),
+        (["train", "retina-net"], ["unknown model 'retina-net': did you mean 'retinanet'?"]),
         (["train", "retinanet"], ["give the budget as minutes or as iterations, one of the two"]),
         (["train", "retinanet", "--minutes", "1", "--iterations", "5"], ["minutes or as iterations"]),
         (["train", "retinanet", "--iterations", "1", "--preset", "tinny"], ["unknown preset 'tinny'", "'tiny'"]),
@@ -257,7 +257,7 @@ def test_data_with_a_fault(course, tmp_path):
 
 def test_a_debugging_switch_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("COURSE_DEBUG", "1")
-    monkeypatch.setattr(sys, "argv", ["course", "train", "yolo", "--out", "x"])
+    monkeypatch.setattr(sys, "argv", ["course", "train", "retina-net", "--out", "x"])
     with pytest.raises(ValueError, match="unknown model"):
         cli.main()
 

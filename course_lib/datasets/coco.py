@@ -97,11 +97,7 @@ class CocoDetection(Dataset):
         problems = check_labels(data, self.annotations, self.label_map)
         problems += check_images_exist(data, self.images, self.annotations)
         if masks:
-            problems += [
-                Problem(str(self.annotations), where(a), "no mask", "has no segmentation, but masks were asked for")
-                for a in data["annotations"]
-                if not has_mask(a.get("segmentation"))
-            ]
+            problems += self._without_mask(data["annotations"])
         raise_problems(problems)
         self.masks, self.max_size = masks, max_size
         self.image_ids: list[int] = [image["id"] for image in data["images"]]
@@ -143,6 +139,20 @@ class CocoDetection(Dataset):
         other._cache, other._cache_left, other._rles = {}, self.cache_bytes, {}
         other._arrange()
         return other
+
+    def with_masks(self) -> "CocoDetection":
+        """The same data with its objects' masks. Raises ValueError naming each object that has none."""
+        raise_problems(self._without_mask(self._ordered))
+        other = copy.copy(self)
+        other.masks = True
+        return other
+
+    def _without_mask(self, annotations: list[dict]) -> list[Problem]:
+        return [
+            Problem(str(self.annotations), where(a), "no mask", "has no segmentation, but masks were asked for")
+            for a in annotations
+            if not has_mask(a.get("segmentation"))
+        ]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the decoded images behind when the data set is sent to a spawned worker."""

@@ -1,7 +1,8 @@
 """Anchors over a pyramid, laid out once for each image size (Lin et al., Focal Loss, 2017, Sec. 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,15 +42,20 @@ def pyramid_anchors(spec: AnchorSpec, image_size: Size, grids: Sequence[Size]) -
 
 
 class AnchorPyramid:
-    """The anchors of a spec for maps of any size; computed once for each image size and device, then remembered."""
+    """The anchors of a spec for maps of any size; computed once for each image size and device, then remembered.
 
-    def __init__(self, spec: AnchorSpec):
-        self.spec = spec
+    Args:
+        spec: what `lay_out` lays out.
+        lay_out: from a spec, (height, width) of the input and each map's (H_l, W_l) to each level's anchors.
+    """
+
+    def __init__(self, spec: Any, lay_out: Callable[[Any, Size, Sequence[Size]], list[Tensor]] = pyramid_anchors):
+        self.spec, self.lay_out = spec, lay_out
         self._cache: dict = {}
 
     def __call__(self, image_size: Size, grids: Sequence[Size], device: torch.device) -> list[Tensor]:
         """Anchors (A_l, 4) of every level for an input of `image_size` and maps of the given (H_l, W_l)."""
         key = (image_size, tuple(grids), device)
         if key not in self._cache:
-            self._cache[key] = [x.to(device) for x in pyramid_anchors(self.spec, image_size, grids)]
+            self._cache[key] = [x.to(device) for x in self.lay_out(self.spec, image_size, grids)]
         return self._cache[key]

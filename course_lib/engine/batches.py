@@ -5,6 +5,8 @@ from torch import Tensor
 
 from course_lib.datasets.coco import CocoDetection
 
+LEARNT = ("boxes", "labels", "masks")  # what a detector may learn of an object
+
 
 class BatchStream:
     """Batches by number: `stream[t]` is the same whenever and however often it is asked for.
@@ -28,17 +30,17 @@ class BatchStream:
     def _sample(self, number: int) -> tuple[Tensor, dict]:
         epoch, position = divmod(number, len(self.dataset))
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(_mix(self.seed, 1, epoch))
+            generator = torch.Generator().manual_seed(mix(self.seed, 1, epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self.dataset), generator=generator).tolist()
         image, target = self.dataset[self._order[position]]
-        generator = torch.Generator().manual_seed(_mix(self.seed, 2, number))
+        generator = torch.Generator().manual_seed(mix(self.seed, 2, number))
         image, target = self.transform(image, target, generator)
         keep = ~target["iscrowd"]
-        plain = {key: target[key].as_subclass(Tensor)[keep] for key in ("boxes", "labels")}
+        plain = {key: target[key].as_subclass(Tensor)[keep] for key in LEARNT if key in target}
         return image.as_subclass(Tensor), plain | {"image_id": target["image_id"]}
 
 
-def _mix(*numbers: int) -> int:
+def mix(*numbers: int) -> int:
     """One seed of 63 bits from several numbers (splitmix64's finaliser), so that neighbours are unrelated."""
     state = 0
     for number in numbers:

@@ -19,7 +19,7 @@ from course_lib.datasets.coco import open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import VERSION, make_town
 from course_lib.detectors.anchor_pyramid import AnchorSpec
-from course_lib.detectors.presets import TINY, RetinaNetPreset
+from course_lib.detectors.presets import TINY, Preset
 from course_lib.engine import checkpoint
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
 from course_lib.engine.recipe import Recipe
@@ -31,14 +31,18 @@ from course_lib.weights.zoo import MANIFEST, ZOO, sha256
 
 @dataclass(frozen=True, kw_only=True)
 class Animal:
-    """What a detector of the zoo is made of: preset, recipe, and its Town with so many images to learn and to judge."""
+    """What a detector of the zoo is made of: preset, recipe, and its Town with so many images to learn and to judge.
 
-    preset: RetinaNetPreset
+    half: keep the layers' weights as float16, which makes the file half as large; it is judged as it is kept.
+    """
+
+    preset: Preset
     recipe: Recipe
     train: int
     val: int
     config: TownConfig
     seed: int = 0  # of the Town
+    half: bool = False
 
 
 # Three levels, for a Town of which the nearest things are larger. Images are not resized, so the anchors stay as given.
@@ -85,6 +89,8 @@ def make(
         animal.preset, recipe, train_data=train_data, val_data=val_data, out=run, resume=True, progress=progress
     )
     weights, header = load_tensors(run / checkpoint.WEIGHTS)
+    if animal.half:
+        weights = {key: value.half() if value.ndim > 1 else value for key, value in weights.items()}
     header = {key: header[key] for key in ("preset", "label_map", "recipe", "course_lib")}  # no path, no time
     zoo.mkdir(parents=True, exist_ok=True)
     path = zoo / f"{name}.safetensors"

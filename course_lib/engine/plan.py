@@ -9,11 +9,16 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from course_lib.datasets.coco import CocoDetection
 from course_lib.detectors.presets import Preset
+from course_lib.detectors.presets.ssd import SSDPreset
+from course_lib.detectors.presets.yolo import YOLOPreset
 from course_lib.detectors.targets import MatchSpec
+from course_lib.detectors.yolo import PriorSpec
 from course_lib.engine.recipe import Recipe
+from course_lib.ops.kmeans import kmeans_anchors
 
 PIXELS_PER_SECOND = 2e6  # that the tiny preset trains on two cores; only its order of magnitude matters
 VIEWS = 10_000  # images that a training should see
@@ -21,7 +26,9 @@ FEWEST_VIEWS = 4_000  # … or, where only large inputs show the small objects, 
 PASSES = 5  # … and each image so often
 SMALL_OBJECT = 8.0  # network pixels that a small object (10 % quantile) should have: two cells of the finest level
 LARGEST_FACTOR = 2.0  # enlarging adds no detail
-STRIDES_AN_OBJECT = 8  # larger ones get a coarser level
+STRIDES_AN_OBJECT = 8  # larger ones get a coarser level …
+SSD_STRIDES_AN_OBJECT = 4  # … where no pyramid brings what it sees back to the finer ones
+NEARLY_SQUARE = 1.15  # a ratio for which SSD's squares will do
 MANY_SMALL = 0.25  # share of the objects
 MANY_PASSES = 20  # from here on a network begins to know the images by heart, and augmentation pays
 
@@ -44,6 +51,11 @@ class BoxStatistics:
     ratios: np.ndarray
     weights: np.ndarray
     images: int
+
+    def shapes(self) -> np.ndarray:
+        """Width and height of each box in pixels, (N, 2)."""
+        root = np.sqrt(self.ratios)
+        return np.stack((self.sizes / root, self.sizes * root), axis=1)
 
     def size_quantile(self, q: float) -> float:
         """The class-balanced quantile of the boxes' sizes, in pixels."""
@@ -94,7 +106,8 @@ def fit(preset: Preset, recipe: Recipe, stats: BoxStatistics) -> tuple[Preset, R
     if preset.input.resize == "fit":
         size = input_size(stats, recipe, divisor=preset.input.divisor)
         factor = min(size[0] / stats.height, size[1] / stats.width)
-        preset = replace(_fit_pyramid(preset, stats, factor), input=replace(preset.input, size=size))
+        fit_boxes = {"ssd": _fit_default_boxes, "yolo": _fit_priors}.get(preset.family, _fit_pyramid)
+        preset = replace(fit_boxes(preset, stats, factor), input=replace(preset.input, size=size))
     if recipe.learning_rate is None:
         recipe = replace(recipe, learning_rate=preset.learning_rate)
     if recipe.augmentation == "auto":
@@ -113,6 +126,32 @@ def _fit_pyramid(preset: Preset, stats: BoxStatistics, factor: float) -> Preset:
         backbone=replace(preset.backbone, levels=preset.backbone.levels[: len(sizes)]),
         matching=thresholds(preset.matching, stats, factor, strides[0]),
     )
+
+
+def _fit_default_boxes(preset: SSDPreset, stats: BoxStatistics, factor: float) -> SSDPreset:
+    """As `_fit_pyramid`; the sizes are one sequence, so a level's second is that between its first and the next's."""
+    strides = preset.anchors.strides
+    sizes = anchor_sizes(stats, factor, strides, per_level=2, strides_an_object=SSD_STRIDES_AN_OBJECT)
+    ratios = tuple(r for r in anchor_ratios(stats) if not 1 / NEARLY_SQUARE < r < NEARLY_SQUARE)
+    match_iou = thresholds(MatchSpec(high=preset.loss.match_iou), stats, factor, strides[0]).high
+    return replace(
+        preset,
+        anchors=replace(preset.anchors, sizes=sizes, ratios=(ratios,) * len(sizes), strides=strides[: len(sizes)]),
+        backbone=replace(preset.backbone, levels=preset.backbone.levels[: len(sizes)]),
+        loss=replace(preset.loss, match_iou=match_iou),
+    )
+
+
+def _fit_priors(preset: YOLOPreset, stats: BoxStatistics, factor: float) -> YOLOPreset:
+    """Priors by k-means on the data's boxes, shared out over the preset's levels."""
+    shapes = torch.from_numpy(stats.shapes() * factor).clamp(min=1.0)
+    anchors = kmeans_anchors(
+        shapes,
+        sum(len(level) for level in preset.priors.shapes),
+        generator=torch.Generator().manual_seed(0),
+        weights=torch.from_numpy(stats.weights),
+    )
+    return replace(preset, priors=PriorSpec.from_shapes(anchors, preset.priors.strides))
 
 
 def views(recipe: Recipe, size: tuple[int, int]) -> float:
@@ -138,17 +177,22 @@ def input_size(stats: BoxStatistics, recipe: Recipe, *, divisor: int) -> tuple[i
 
 
 def anchor_sizes(
-    stats: BoxStatistics, factor: float, strides: tuple[int, ...], *, per_level: int
+    stats: BoxStatistics,
+    factor: float,
+    strides: tuple[int, ...],
+    *,
+    per_level: int,
+    strides_an_object: int = STRIDES_AN_OBJECT,
 ) -> tuple[tuple[float, ...], ...]:
     """Anchor sizes of each level: a geometric sequence over the sizes that occur, in network pixels.
 
     The paper's anchors are four to six strides large. Much smaller ones lie so far apart that few of them overlap an
-    object well, and training starves: a coarse level is only added for objects over `STRIDES_AN_OBJECT` strides of the
+    object well, and training starves: a coarse level is only added for objects over `strides_an_object` strides of the
     level before it, which sees no further. There are two levels at least.
     """
     low = max(stats.size_quantile(0.02) * factor, strides[0]) * 1.1
     high = max(stats.size_quantile(0.98) * factor / 1.1, 2 * low)
-    levels = next((n for n in range(2, len(strides)) if high <= STRIDES_AN_OBJECT * strides[n - 1]), len(strides))
+    levels = next((n for n in range(2, len(strides)) if high <= strides_an_object * strides[n - 1]), len(strides))
     sizes = np.geomspace(low, high, per_level * levels).reshape(levels, per_level)
     return tuple(tuple(round(float(s), 1) for s in level) for level in sizes)
 

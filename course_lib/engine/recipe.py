@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 SCALES = {"flip": (1.0, 1.0), "strong": (0.8, 1.25)}  # range of the random scale of each augmentation
+PEAK_RATE = 6e-3  # for a dense detector of a few hundred thousand weights under AdamW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,8 @@ class Recipe:
         seed: of weights, order and augmentation.
         batch_size: images a step.
         optimizer: "adamw" or "sgd" (momentum 0.9).
-        learning_rate, weight_decay: of the optimizer; norms and biases are not decayed.
+        learning_rate: the peak; None is the preset's, which `engine.plan.fit` fills in, and `PEAK_RATE` without one.
+        weight_decay: of the optimizer; norms and biases are not decayed.
         warmup: share of the budget over which the rate rises linearly; then it falls as a cosine to 1 % of the peak.
         clip: largest gradient norm.
         ema: decay of the weights' moving average, which is what is evaluated and saved.
@@ -30,7 +32,7 @@ class Recipe:
     seed: int = 0
     batch_size: int = 8
     optimizer: str = "adamw"
-    learning_rate: float = 6e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.02
     warmup: float = 0.03
     clip: float = 10.0
@@ -45,3 +47,8 @@ class Recipe:
             raise ValueError("give the budget as minutes or as iterations, one of the two")
         if self.augmentation not in ("auto", "flip", "strong"):
             raise ValueError(f"augmentation must be auto, flip or strong, not {self.augmentation!r}")
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate at its peak."""
+        return PEAK_RATE if self.learning_rate is None else self.learning_rate

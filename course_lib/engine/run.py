@@ -8,7 +8,7 @@ import torch
 
 from course_lib import __version__
 from course_lib.datasets.coco import CocoDetection
-from course_lib.detectors.presets import RetinaNetPreset, preset_from_dict, preset_to_dict
+from course_lib.detectors.presets import Preset, preset_to_dict
 from course_lib.engine import checkpoint
 from course_lib.engine.plan import box_statistics, fit
 from course_lib.engine.recipe import SCALES, Recipe
@@ -16,7 +16,7 @@ from course_lib.engine.train import Trainer
 
 
 def train_run(
-    preset: RetinaNetPreset,
+    preset: Preset,
     recipe: Recipe,
     *,
     train_data: CocoDetection,
@@ -31,7 +31,8 @@ def train_run(
     Args:
         preset: the model; its input size and anchors are fitted to the data (`engine.plan`).
         recipe: how to train.
-        train_data, val_data: the splits; with None for the second no AP is measured on the way.
+        train_data, val_data: the splits; with None for the second no AP is measured on the way. A detector that learns
+            masks (`uses_masks`) gets them.
         out: the run folder, made if it is not there.
         resume: go on from the folder's last checkpoint; the settings must be the same.
         device: "auto", "cpu", "cuda" or "mps".
@@ -41,11 +42,16 @@ def train_run(
         the trainer after its last step.
 
     Raises:
-        ValueError: if the folder holds a run and `resume` is not set, or holds one with other settings.
+        ValueError: if the folder holds a run and `resume` is not set, or holds one with other settings; or if the
+            detector needs masks and an object has none.
         OSError: if the folder cannot be written.
         KeyboardInterrupt: after Ctrl-C, with the state saved.
     """
     fitted, recipe = fit(preset, recipe, box_statistics(train_data))
+    torch.manual_seed(recipe.seed)  # the weights' initial values come from torch's global generator
+    model = fitted.build(len(train_data.label_map)).to(pick_device(device))
+    if getattr(model, "uses_masks", False):
+        train_data = train_data.with_masks()
     header = {
         "preset": preset_to_dict(fitted),
         "label_map": train_data.label_map.to_dict(),
@@ -59,8 +65,6 @@ def train_run(
         _check_same(json.loads((out / checkpoint.CONFIG).read_text(encoding="utf-8")), header, out)
     else:
         _claim(out, header)
-    torch.manual_seed(recipe.seed)  # the weights' initial values come from torch's global generator
-    model = preset_from_dict(header["preset"]).build(len(train_data.label_map)).to(pick_device(device))
     trainer = Trainer(
         model,
         recipe,

@@ -1,8 +1,8 @@
 """Training that can be cut off at any moment and goes on as if nothing had happened.
 
 What the network sees at iteration t depends on (seed, t) alone: the order of the images, the augmentation, the
-learning rate. A checkpoint therefore needs no generator state, and a killed run that is resumed ends with the same
-weights, bit for bit, as one that was not.
+learning rate, what a detector draws by itself. A checkpoint therefore needs no generator state, and a killed run that
+is resumed ends with the same weights, bit for bit, as one that was not.
 """
 
 import json
@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from course_lib.datasets.coco import CocoDetection
 from course_lib.datasets.transforms import train_transform
 from course_lib.engine import checkpoint
-from course_lib.engine.batches import BatchStream
+from course_lib.engine.batches import LEARNT, BatchStream, mix
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
 from course_lib.engine.recipe import SCALES, Recipe
 
@@ -103,7 +103,7 @@ class Trainer:
                         record["AP"] = self.last_ap = self.evaluate_average()
                     evaluated = due
                     self._log(record)
-                    self._show(bar, record)
+                    self._show(bar, sum(float(value.detach()) for value in losses.values()))
                 if interrupted.is_set() or time.perf_counter() - saved > SAVE_EVERY:
                     self.save()
                     saved = time.perf_counter()
@@ -123,10 +123,12 @@ class Trainer:
         """One iteration: batch, losses, gradient, update, moving average."""
         factor = learning_rate_factor(self.progress_made(), self.recipe.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * factor
+            group["lr"] = self.recipe.peak_rate * factor
+        if (generator := getattr(self.model, "generator", None)) is not None:  # of a detector that samples
+            generator.manual_seed(mix(self.recipe.seed, 3, self.iteration))
         images, targets = self.batches[self.iteration]
         images = images.to(self.device).contiguous(memory_format=self.memory_format)
-        moved = [{key: t[key].to(self.device) for key in ("boxes", "labels")} for t in targets]
+        moved = [{key: t[key].to(self.device) for key in LEARNT if key in t} for t in targets]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             losses = self.model(images, moved)
         total = sum(losses.values())
@@ -243,9 +245,8 @@ class Trainer:
         total = 60 * self.recipe.minutes
         return tqdm(total=total, initial=self.seconds, bar_format=form, disable=not self.progress)
 
-    def _show(self, bar: tqdm, record: dict) -> None:
+    def _show(self, bar: tqdm, loss: float) -> None:
         bar.n = self.iteration if self.recipe.iterations is not None else min(self.seconds, bar.total)
-        loss = sum(v for k, v in record.items() if k in ("classification", "bbox_regression"))
         shown = {"loss": f"{loss:.3f}", "img/s": f"{self.iteration * self.recipe.batch_size / self.seconds:.0f}"}
         if self.last_ap is not None:
             shown["AP"] = f"{self.last_ap:.3f}"
@@ -276,9 +277,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     match recipe.optimizer:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+            return torch.optim.AdamW(groups, lr=recipe.peak_rate, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, fused=True)
+            return torch.optim.SGD(groups, lr=recipe.peak_rate, momentum=0.9, fused=True)
     raise ValueError(f"unknown optimizer {recipe.optimizer!r}: expected adamw or sgd")
 
 

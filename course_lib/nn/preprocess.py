@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Size = tuple[int, int]  # (height, width)
+RESIZES = ("none", "fit", "stretch_float", "shortest_float", "shortest_uint8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,8 @@ class InputSpec:
         mean, std: per channel, in the units of `scale`.
         bgr: channel order blue, green, red (Detectron2's zoo) instead of RGB.
         scale: pixel values for white, 1.0 or 255.0.
-        resize: "none"; "fit" (the image fills (height, width) = `size`, aspect kept, antialiased);
+        resize: "none"; "fit" (the image fills (height, width) = `size`, aspect kept, antialiased); "stretch_float"
+            (torchvision's SSD: to (height, width) = `size`, aspect lost; float interpolation after normalising);
             "shortest_float" (torchvision: shorter side to size[0] unless the longer passes size[1]; float
             interpolation *after* normalising, sizes rounded down); "shortest_uint8" (Detectron2: the same rule on
             8-bit pixels through PIL, sizes rounded to nearest).
@@ -61,8 +63,8 @@ class Preprocess(nn.Module):
 
     def __init__(self, spec: InputSpec):
         super().__init__()
-        if spec.resize not in ("none", "fit", "shortest_float", "shortest_uint8"):
-            raise ValueError(f"resize must be none, fit, shortest_float or shortest_uint8, not {spec.resize!r}")
+        if spec.resize not in RESIZES:
+            raise ValueError(f"resize must be one of {', '.join(RESIZES)}, not {spec.resize!r}")
         self.spec = spec
         self.register_buffer("mean", torch.tensor(spec.mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).reshape(3, 1, 1), persistent=False)
@@ -101,7 +103,7 @@ class Preprocess(nn.Module):
                     image = _to_float(image)
                     image = F.interpolate(image[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
                 return self._normalise(image)
-            case "shortest_float":
+            case "stretch_float" | "shortest_float":
                 return F.interpolate(self._normalise(image)[None], size, mode="bilinear", align_corners=False)[0]
         # shortest_uint8
         pixels = image if image.dtype == torch.uint8 else (image * 255).round().clamp(0, 255).to(torch.uint8)
@@ -142,6 +144,8 @@ def network_size(size: Size, spec: InputSpec) -> Size:
         case "fit":
             factor = min(spec.size[0] / height, spec.size[1] / width)
             return max(1, round(height * factor)), max(1, round(width * factor))
+        case "stretch_float":
+            return spec.size
         case "shortest_float":
             factor = min(spec.size[0] / min(height, width), spec.size[1] / max(height, width))
             return max(1, math.floor(height * factor)), max(1, math.floor(width * factor))

@@ -1,4 +1,4 @@
-"""Anchors: the boxes that a dense detector starts from (Ren et al. 2015, §3.1.1; Lin et al. 2017, §4)."""
+"""Anchors: the boxes that a dense detector starts from (Ren et al. 2015, §3.1.1; Lin et al. 2017, §4; SSD, §2.2)."""
 
 from collections.abc import Sequence
 
@@ -34,6 +34,29 @@ def cell_anchors(
     if rounding:
         anchors = anchors.round()
     return anchors.reshape(-1, 4).float()
+
+
+def default_scales(levels: int, low: float = 0.2, high: float = 0.9) -> list[float]:
+    """SSD's scales of its levels, as parts of the image's side: evenly from `low` to `high` (Liu et al. 2016, Eq. 4).
+
+    Raises ValueError for fewer than two levels, between which there is nothing to spread.
+    """
+    if levels < 2:
+        raise ValueError(f"levels: found {levels}, expected at least 2")
+    return [low + (high - low) * k / (levels - 1) for k in range(levels)]
+
+
+def default_boxes(size: float, between: float, ratios: Sequence[float], *, limit: tuple[float, float]) -> Tensor:
+    """SSD's default boxes of one grid cell, centred on (0, 0): (2 + len(ratios), 4) float32 pixels.
+
+    size: side of the first square; each ratio, height / width, gives a box of that area. between: side of the second
+        square, √(size · the next level's size) in the paper, so that sizes between two levels have a box as well.
+    limit: (height, width) of the image; no box is larger.
+    Raises ValueError for a size or ratio that is not positive. Liu et al. 2016, §2.2.
+    """
+    boxes = torch.cat((cell_anchors((size, between), (1.0,)), cell_anchors((size,), ratios)))
+    half = boxes.new_tensor((limit[1], limit[0], limit[1], limit[0])) / 2
+    return torch.minimum(torch.maximum(boxes, -half), half)
 
 
 def grid_anchors(cell: Tensor, grid: tuple[int, int], stride: tuple[float, float]) -> Tensor:

@@ -35,6 +35,22 @@ def match(iou: Tensor, *, low: float, high: float, low_quality: bool, valid: Ten
     return matched
 
 
+def match_ssd(iou: Tensor, *, threshold: float = 0.5) -> Tensor:
+    """Give each default box the index of its object, or BELOW_LOW, as SSD does: (G, A) → (A,) int64.
+
+    First each object takes the box that it overlaps most, however little, so that none goes unlearnt. Every other box
+    takes the object that it overlaps most, if the IoU reaches the threshold. Unlike `match` with low_quality, a box
+    taken in the first step learns the object that took it. Where several objects want the same box the last gets it.
+    Liu et al. 2016, §2.2, in torchvision's reading: the paper's "bipartite" would find the others another box.
+    """
+    matched = match(iou, low=threshold, high=threshold, low_quality=False)
+    if iou.numel() == 0:
+        return matched
+    objects = torch.arange(len(iou), device=iou.device)
+    taken_by = torch.full_like(matched, -1).scatter_reduce_(0, iou.argmax(dim=1), objects, "amax")
+    return torch.where(taken_by >= 0, taken_by, matched)
+
+
 def best_below(iou: Tensor, high: float) -> tuple[Tensor, ...]:
     """The low-quality matches: where an object has its best IoU, or several equal bests, if that is below `high`.
 

@@ -157,6 +157,13 @@ def test_labels_from_another_map(folder):
         open_split(folder.path, "val", label_map=other)
 
 
+def test_masks_may_be_asked_for_later(folder):
+    plain = open_split(folder.path, "train")
+    target = plain.with_masks()[0][1]
+    assert torch.equal(target["masks"], open_split(folder.path, "train", masks=True)[0][1]["masks"])
+    assert "masks" not in plain[0][1]
+
+
 def test_masks_that_are_not_there(folder):
     folder.data["train"]["annotations"][1]["segmentation"] = []
     folder.save()

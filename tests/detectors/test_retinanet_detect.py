@@ -8,12 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.detectors.retinanet import DetectSpec, LossSpec, select_candidates
-from course_lib.nn.preprocess import InputSpec
+from course_lib.nn.preprocess import RESIZES, InputSpec
 from course_lib.ops.anchors import cell_anchors, grid_anchors
 from course_lib.ops.coder import decode
 from tests.detectors.models import SMALL, small, target
-
-RESIZES = ("none", "fit", "shortest_float", "shortest_uint8")
 
 
 def logit(p):

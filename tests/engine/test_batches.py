@@ -2,8 +2,10 @@ from itertools import pairwise
 
 import torch
 
+from course_lib.datasets.coco import open_split
 from course_lib.datasets.transforms import train_transform
-from course_lib.engine.batches import BatchStream, _mix
+from course_lib.engine.batches import BatchStream, mix
+from tests.engine.tiny_coco import write_tiny_coco
 
 
 def stream(dataset, *, batch_size=3, seed=0):
@@ -67,6 +69,15 @@ def test_crowds_are_left_out(train_data):
     assert empty["boxes"].shape == (0, 4)
 
 
+def test_masks_come_along(tmp_path):
+    dataset = open_split(write_tiny_coco(tmp_path / "data", masks=True), "train", masks=True)
+    for target in stream(dataset, batch_size=8)[0][1]:
+        assert type(target["masks"]) is torch.Tensor
+        assert target["masks"].shape == (len(target["boxes"]), 64, 64)
+        assert target["masks"].dtype == torch.bool
+        assert target["masks"].flatten(1).any(1).all()
+
+
 def test_the_same_image_is_augmented_anew_in_each_epoch(train_data):
     batches = stream(train_data, batch_size=8)
     boxes = [{t["image_id"]: t["boxes"] for t in batches[epoch][1]} for epoch in (0, 1)]
@@ -74,9 +85,9 @@ def test_the_same_image_is_augmented_anew_in_each_epoch(train_data):
 
 
 def test_neighbouring_numbers_give_unrelated_seeds():
-    seeds = [_mix(0, 2, n) for n in range(1000)]
+    seeds = [mix(0, 2, n) for n in range(1000)]
     assert len(set(seeds)) == 1000
     assert all(0 <= s < 2**63 for s in seeds)
-    assert _mix(0, 1, 2) != _mix(0, 2, 1) != _mix(1, 0, 2)
+    assert mix(0, 1, 2) != mix(0, 2, 1) != mix(1, 0, 2)
     ones = sum(bin(a ^ b).count("1") for a, b in pairwise(seeds)) / 999
     assert 29 < ones < 34  # half of 63 bits differ

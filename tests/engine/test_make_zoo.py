@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from course_lib.datasets.town import TownConfig
 from course_lib.engine import make_zoo
@@ -41,6 +42,16 @@ def test_making_it_again_gives_the_same_and_keeps_the_others(made: tuple[Path, d
     again = make("cat", CAT, runs=folder / "again", **options)
     assert again["sha256"] == entry["sha256"] != dog["sha256"]
     assert set(read_manifest(folder / "zoo")) == {"cat", "dog"}
+
+
+def test_half_weights_make_half_a_file(made: tuple[Path, dict]) -> None:
+    folder, _ = made
+    make("kitten", replace(CAT, half=True), runs=folder / "runs", zoo=folder / "zoo", precision="fp32", progress=False)
+    sizes = {name: (folder / "zoo" / f"{name}.safetensors").stat().st_size for name in ("cat", "kitten")}
+    assert sizes["kitten"] < 0.7 * sizes["cat"]
+    whole, half = (load_zoo(name, folder / "zoo")[0].state_dict() for name in ("cat", "kitten"))
+    assert all(half[name].dtype == value.dtype for name, value in whole.items())
+    assert all(torch.allclose(half[name], value, rtol=1e-3, atol=1e-6) for name, value in whole.items())
 
 
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,14 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.datasets.coco import open_split
-from course_lib.detectors.presets import R50_DETECTRON2, TINY
+from course_lib.detectors.presets import FAMILIES, R50_DETECTRON2, TINY, get_preset, preset_from_dict, preset_to_dict
 from course_lib.engine.plan import BoxStatistics, box_statistics, fit
 from course_lib.engine.recipe import Recipe
 from tests.engine.tiny_coco import write_tiny_coco
+
+RIVALS = [family for family in FAMILIES if family != "retinanet"]
 
 
 def statistics(sizes, *, ratios=(1.0,), height=480, width=640, images=100):
@@ -52,9 +55,56 @@ def test_any_data_and_budget_get_a_sound_plan(stats, recipe):
     assert list(anchors.ratios) == sorted(anchors.ratios)
     assert 0.1 < anchors.ratios[0] < anchors.ratios[-1] < 10 or len(set(anchors.ratios)) < 3
     assert planned.augmentation in ("flip", "strong")
-    assert replace(planned, augmentation=recipe.augmentation) == recipe
+    assert planned.learning_rate == TINY.learning_rate
+    assert replace(planned, augmentation=recipe.augmentation, learning_rate=None) == recipe
     assert json.loads(json.dumps(preset.anchors.sizes)) == [list(level) for level in anchors.sizes]  # plain numbers
     assert fit(TINY, recipe, stats) == (preset, planned)  # nothing random
+
+
+@given(any_statistics(), budgets)
+@pytest.mark.parametrize("family", RIVALS)
+def test_the_rivals_get_sound_plans_for_the_same_input(family, stats, recipe):
+    tiny = get_preset("tiny", family)
+    preset, planned = fit(tiny, recipe, stats)
+    assert preset.input.size == fit(TINY, recipe, stats)[0].input.size
+    assert planned.learning_rate == tiny.learning_rate
+    assert preset_from_dict(json.loads(json.dumps(preset_to_dict(preset)))) == preset
+    if family == "yolo":
+        flat = [shape for level in preset.priors.shapes for shape in level]
+        assert preset.priors.strides == tiny.priors.strides
+        assert [len(level) for level in preset.priors.shapes] == [len(level) for level in tiny.priors.shapes]
+        assert all(side >= 1 for shape in flat for side in shape)
+    else:
+        assert 2 <= len(preset.anchors.sizes) == len(preset.anchors.strides) == len(preset.backbone.levels)
+        flat = [size for level in preset.anchors.sizes for size in level]
+        assert flat == sorted(set(flat))
+
+
+@pytest.mark.parametrize("sizes", [(12.0, 30.0), (10.0, 300.0)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fitted_detector_fits_together(family, sizes):
+    preset, _ = fit(get_preset("tiny", family), Recipe(minutes=1), statistics(sizes))
+    torch.manual_seed(0)
+    found = preset.build(3).eval()([torch.rand(3, 48, 64)])
+    assert found[0]["boxes"].shape == (len(found[0]["scores"]), 4)
+
+
+def test_ssd_gets_coarser_levels_sooner_and_no_second_square():
+    stats = statistics(np.geomspace(10, 40, 50), height=128, width=128)
+    levels = {
+        f: len(fit(get_preset("tiny", f), Recipe(minutes=4), stats)[0].anchors.sizes) for f in ("retinanet", "ssd")
+    }
+    assert levels["ssd"] > levels["retinanet"]
+    preset, _ = fit(get_preset("tiny", "ssd"), Recipe(minutes=4), stats)
+    assert 1.0 not in preset.anchors.ratios[0]
+    assert len(preset.anchors.ratios[0]) == 2
+
+
+def test_yolos_priors_are_those_of_the_data():
+    stats = statistics([20.0] * 50 + [40.0] * 50, ratios=[4.0] * 50 + [0.25] * 50, height=128, width=128)
+    preset, _ = fit(get_preset("tiny", "yolo"), Recipe(minutes=4), stats)
+    shapes = {shape for level in preset.priors.shapes for shape in level}
+    assert shapes == {(10.0, 40.0), (80.0, 20.0)}
 
 
 @given(st.floats(4, 200), st.floats(1.2, 8), st.sampled_from([1, 4, 60]))
@@ -108,6 +158,12 @@ def test_augmentation_follows_the_number_of_passes_and_can_be_set():
     assert fit(TINY, Recipe(iterations=10_000), few)[1].augmentation == "strong"
     assert fit(TINY, Recipe(iterations=1), many)[1].augmentation == "flip"
     assert fit(TINY, Recipe(minutes=4, augmentation="flip"), few)[1].augmentation == "flip"
+
+
+def test_the_learning_rate_is_the_presets_unless_it_is_set():
+    gentle = replace(TINY, learning_rate=1e-4)
+    assert fit(gentle, Recipe(minutes=4), statistics([40.0]))[1].learning_rate == 1e-4
+    assert fit(gentle, Recipe(minutes=4, learning_rate=0.5), statistics([40.0]))[1].learning_rate == 0.5
 
 
 def test_quantiles_by_hand():

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from course_lib.datasets.coco import open_split
+from course_lib.detectors.presets import retinanet as presets
+from course_lib.detectors.retinanet import RetinaNet
 from course_lib.engine import run
 from course_lib.engine.checkpoint import CONFIG, LAST, LOG, WEIGHTS, load_tensors
 from course_lib.engine.recipe import Recipe
@@ -149,6 +151,25 @@ def test_nothing_to_learn(start, tmp_path):
     with pytest.raises(ValueError, match=r"instances_train\.json: 1 images and no object; there is nothing to learn"):
         start(train=open_split(empty, "train"))
     assert not (tmp_path / "run").exists()
+
+
+class LearnsMasks(RetinaNet):
+    """A detector that says it learns masks, and fails without them."""
+
+    uses_masks = True
+
+    def forward(self, images, targets=None, output_sizes=None):
+        assert targets is None or all(t["masks"].shape[1:] == images.shape[2:] for t in targets)
+        return super().forward(images, targets, output_sizes)
+
+
+def test_a_detector_that_learns_masks_gets_them(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(presets, "RetinaNet", LearnsMasks)
+    data = write_tiny_coco(tmp_path / "data", masks=True)
+    assert start(train=open_split(data, "train")).iteration == 2
+    with pytest.raises(ValueError, match=r"instances_train\.json: annotation 1 .*has no segmentation, but masks were"):
+        start("other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_devices():

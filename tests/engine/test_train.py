@@ -163,7 +163,7 @@ def test_minutes_follow_the_clock(trainer, capsys, monkeypatch):
     assert t.iteration >= 1
     assert t.seconds >= 0.6
     assert t.progress_made() >= 1
-    assert t.optimizer.param_groups[0]["lr"] < t.recipe.learning_rate
+    assert t.optimizer.param_groups[0]["lr"] < t.recipe.peak_rate
     assert "s [" in capsys.readouterr().err  # the bar
 
 
@@ -222,6 +222,21 @@ def test_the_same_seed_gives_the_same_bits(trainer, tmp_path, options):
     assert same(tmp_path / "a" / LAST, tmp_path / "b" / LAST)
     assert same(tmp_path / "a" / WEIGHTS, tmp_path / "b" / WEIGHTS)
     assert not same(tmp_path / "a" / WEIGHTS, tmp_path / "c" / WEIGHTS)
+
+
+def test_what_a_detector_draws_depends_on_seed_and_iteration(trainer):
+    t = trainer(seed=3)
+    t.model.generator = torch.Generator()
+    drawn, forward = [], t.model.forward
+
+    def draw(*arguments):
+        drawn.append(torch.rand(2, generator=t.model.generator).tolist())
+        return forward(*arguments)
+
+    t.model.forward = draw
+    for t.iteration in (0, 1, 0):
+        t.step()
+    assert drawn[0] == drawn[2] != drawn[1]
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "sgd"}])

@@ -10,11 +10,11 @@ CATEGORIES = [{"id": 4, "name": "square"}, {"id": 9, "name": "bar"}]
 SIDE = 64
 
 
-def write_tiny_coco(folder: Path, *, train: int = 8, val: int = 4, seed: int = 0) -> Path:
+def write_tiny_coco(folder: Path, *, train: int = 8, val: int = 4, seed: int = 0, masks: bool = False) -> Path:
     """Write FOLDER/images and FOLDER/annotations/instances_{train,val}.json; return FOLDER.
 
     Each picture has one square and one bar but the last of a split, which is empty, and the first, where a crowd
-    of squares is added.
+    of squares is added. With `masks` every object has a polygon, the corners of its box.
     """
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
@@ -31,6 +31,8 @@ def write_tiny_coco(folder: Path, *, train: int = 8, val: int = 4, seed: int = 0
                 objects.append({"category_id": 4, "bbox": [0, 0, 12, 8], "iscrowd": 1})
             for record in objects:
                 area = record["bbox"][2] * record["bbox"][3]
+                if masks:
+                    record["segmentation"] = [_corners(*record["bbox"])]
                 annotations.append(
                     {"id": len(annotations) + 1, "image_id": 100 + i, "area": area, "iscrowd": 0, **record}
                 )
@@ -39,6 +41,10 @@ def write_tiny_coco(folder: Path, *, train: int = 8, val: int = 4, seed: int = 0
         data = {"images": images, "annotations": annotations, "categories": CATEGORIES}
         (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(data))
     return folder
+
+
+def _corners(x: int, y: int, width: int, height: int) -> list[int]:
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
 
 
 def square(pixels: np.ndarray, rng: np.random.Generator) -> dict:

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from course_lib.nn.preprocess import InputSpec, Preprocess, network_size, rescale_boxes
+from course_lib.nn.preprocess import RESIZES, InputSpec, Preprocess, network_size, rescale_boxes
 from tests.nn.randomise import random_images
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-RESIZES = ("none", "fit", "shortest_float", "shortest_uint8")
 
 
 def preprocess(images, **spec):
@@ -97,6 +96,18 @@ def test_shortest_float_is_torchvisions(size):
     assert torch.equal(ours.images, theirs.tensors)
 
 
+@pytest.mark.parametrize("size", [(97, 131), (300, 500), (1, 1)])
+def test_stretch_float_is_torchvisions(size):
+    (image,) = random_images(size)
+    mean, std = [0.48, 0.45, 0.4], [1 / 255] * 3
+    theirs, _ = GeneralizedRCNNTransform(90, 120, mean, std, size_divisible=1, fixed_size=(120, 90))([image.clone()])
+    spec = InputSpec(mean=tuple(mean), std=tuple(std), resize="stretch_float", size=(90, 120), divisor=1)
+    ours = Preprocess(spec)([image])
+    assert ours.sizes == theirs.image_sizes == [(90, 120)]  # torchvision's fixed_size is (width, height)
+    assert ours.original_sizes == [size]
+    assert torch.equal(ours.images, theirs.tensors)
+
+
 def detectron2_size(height, width, short, limit):
     """Detectron2's rule: scale by the shorter side, then once more if the longer one is too long."""
     scale = short / min(height, width)
@@ -165,7 +176,7 @@ def test_one_image_without_a_list_is_no_batch():
 
 
 def test_unknown_resize():
-    with pytest.raises(ValueError, match="resize must be none, fit, shortest_float or shortest_uint8, not 'crop'"):
+    with pytest.raises(ValueError, match=r"resize must be one of none, fit, stretch_float, .*, not 'crop'"):
         Preprocess(InputSpec(resize="crop"))
 
 

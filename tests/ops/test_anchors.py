@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from course_lib.ops.anchors import cell_anchors, grid_anchors, grid_strides
+from course_lib.ops.anchors import cell_anchors, default_boxes, default_scales, grid_anchors, grid_strides
 from course_lib.ops.boxes import box_area, xyxy_to_cxcywh
 
 GOLDEN = Path(__file__).parents[3] / "shared/goldens/detectron2/retinanet.npz"
@@ -117,3 +117,48 @@ def test_equal_to_detectron2():
         sizes = [4 * stride[0] * 2 ** (i / 3) for i in range(3)]
         ours.append(grid_anchors(cell_anchors(sizes, RATIOS), grid, stride))
     torch.testing.assert_close(torch.cat(ours), expected, rtol=0, atol=1e-4)
+
+
+def test_default_scales_by_hand():
+    # Eq. 4 with the paper's 0.2 and 0.9 and six levels: steps of 0.14.
+    assert default_scales(6) == pytest.approx([0.2, 0.34, 0.48, 0.62, 0.76, 0.9])
+    assert default_scales(2, 0.1, 0.5) == [0.1, 0.5]
+    with pytest.raises(ValueError, match="levels: found 1, expected at least 2"):
+        default_scales(1)
+
+
+def test_default_boxes_by_hand():
+    # A square of 8, a square of 12, and of area 64 twice as wide as high (ratio 1/4: 16 × 4) and the other way.
+    boxes = default_boxes(8, 12, (0.25, 4.0), limit=(100, 100))
+    assert boxes.tolist() == [[-4, -4, 4, 4], [-6, -6, 6, 6], [-8, -2, 8, 2], [-2, -8, 2, 8]]
+    assert boxes.dtype == torch.float32
+    assert default_boxes(8, 12, (), limit=(100, 100)).shape == (2, 4)
+
+
+def test_no_default_box_is_larger_than_the_image():
+    boxes = default_boxes(8, 12, (0.25, 4.0), limit=(6, 10))
+    assert boxes.tolist() == [[-4, -3, 4, 3], [-5, -3, 5, 3], [-5, -2, 5, 2], [-2, -3, 2, 3]]
+
+
+@pytest.mark.parametrize("size, between, ratio", [(0, 12, 2), (8, 0, 2), (8, 12, -1)])
+def test_default_boxes_of_no_size(size, between, ratio):
+    with pytest.raises(ValueError, match="expected positive numbers"):
+        default_boxes(size, between, (ratio,), limit=(100, 100))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(2, 4), max_size=3, unique=True),
+    st.floats(0.02, 1.2),
+    st.floats(0.02, 1.2),
+    st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    st.sampled_from([8, 64, 100]),
+)
+def test_default_boxes_equal_to_torchvision(aspects, scale, following, grid, step):
+    """Its ratios are width / height, each with its inverse; its scales are parts of the image's side."""
+    theirs = DefaultBoxGenerator([aspects], scales=[scale, following], steps=[step])
+    images = ImageList(torch.zeros(1, 3, 300, 300), [(300, 300)])
+    (expected,) = theirs(images, [torch.zeros(1, 1, *grid)])
+    ratios = [ratio for aspect in aspects for ratio in (1 / aspect, aspect)]
+    cell = default_boxes(300 * scale, 300 * (scale * following) ** 0.5, ratios, limit=(300, 300))
+    torch.testing.assert_close(grid_anchors(cell + step / 2, grid, (step, step)), expected, rtol=1e-6, atol=1e-4)

@@ -2,10 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.models.detection._utils import Matcher
+from torchvision.models.detection._utils import Matcher, SSDMatcher
 
 from course_lib.ops.boxes import box_iou
-from course_lib.ops.matching import BELOW_LOW, BETWEEN, match
+from course_lib.ops.matching import BELOW_LOW, BETWEEN, match, match_ssd
 
 from .strategies import random_boxes
 
@@ -104,3 +104,41 @@ def test_real_boxes_in_two_batch_dimensions():
     for i in range(2):
         for j in range(3):
             assert torch.equal(matched[i, j], Matcher(0.5, 0.4, True)(box_iou(gt[i, j], anchors)))
+
+
+def test_ssd_by_hand():
+    # Boxes 0 and 1 are the bests of objects 0 and 1, box 3 that of object 2 at 0.35; box 2 falls short of 0.5.
+    assert match_ssd(IOU).tolist() == [0, 1, BELOW_LOW, 2, BELOW_LOW]
+    assert match_ssd(IOU, threshold=0.4).tolist() == [0, 1, 0, 2, BELOW_LOW]
+    assert match_ssd(IOU).dtype == torch.int64
+
+
+def test_ssd_a_taken_box_learns_the_object_that_took_it():
+    # Box 0 overlaps object 0 most, but it is all that object 1 has; object 0 has box 1 besides.
+    iou = torch.tensor([[0.7, 0.8], [0.3, 0.1]])
+    assert match_ssd(iou).tolist() == [1, 0]
+    assert match(iou, low=0.5, high=0.5, low_quality=True).tolist() == [0, 0]
+
+
+def test_ssd_of_objects_that_want_the_same_box_the_last_gets_it():
+    iou = torch.tensor([[0.8, 0.1], [0.9, 0.0], [0.6, 0.2]])
+    assert match_ssd(iou).tolist() == [2, BELOW_LOW]
+
+
+def test_ssd_takes_the_first_of_equal_bests_even_at_nothing():
+    assert match_ssd(torch.tensor([[0.3, 0.3, 0.1]])).tolist() == [0, BELOW_LOW, BELOW_LOW]
+    assert match_ssd(torch.zeros(1, 3)).tolist() == [0, BELOW_LOW, BELOW_LOW]
+
+
+def test_ssd_without_objects_or_boxes():
+    assert match_ssd(torch.zeros(0, 3)).tolist() == [BELOW_LOW] * 3
+    assert match_ssd(torch.zeros(2, 0)).shape == (0,)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.sampled_from([0.5, 0.3]))
+def test_ssd_equal_to_torchvision_ties_included(data, threshold):
+    objects, anchors = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 8))
+    tenths = data.draw(st.lists(st.integers(0, 10), min_size=objects * anchors, max_size=objects * anchors))
+    iou = torch.tensor(tenths).reshape(objects, anchors) / 10
+    assert torch.equal(match_ssd(iou, threshold=threshold), SSDMatcher(threshold)(iou))

@@ -7,6 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from course_lib.detectors.presets.faster_rcnn import PRESETS as FASTER_RCNN
+from course_lib.detectors.presets.faster_rcnn import FasterRCNNPreset
+from course_lib.detectors.presets.mask_rcnn import PRESETS as MASK_RCNN
+from course_lib.detectors.presets.mask_rcnn import MaskRCNNPreset
 from course_lib.detectors.presets.retinanet import (
     R50_DETECTRON2,
     R50_TORCHVISION_V1,
@@ -16,17 +20,29 @@ from course_lib.detectors.presets.retinanet import (
     octaves,
 )
 from course_lib.detectors.presets.specs import ResNetSpec
+from course_lib.detectors.presets.ssd import SSD300_TORCHVISION, SSDPreset
+from course_lib.detectors.presets.ssd import TINY as SSD_TINY
+from course_lib.detectors.presets.yolo import DARKNET53, YOLOPreset
+from course_lib.detectors.presets.yolo import TINY as YOLO_TINY
 from course_lib.nn.preprocess import InputSpec
 
 __all__ = [
+    "DARKNET53",
     "FAMILIES",
     "R50_DETECTRON2",
     "R50_TORCHVISION_V1",
     "R50_TORCHVISION_V2",
+    "SSD300_TORCHVISION",
+    "SSD_TINY",
     "TINY",
+    "YOLO_TINY",
+    "FasterRCNNPreset",
+    "MaskRCNNPreset",
     "Preset",
     "ResNetSpec",
     "RetinaNetPreset",
+    "SSDPreset",
+    "YOLOPreset",
     "get_family",
     "get_preset",
     "octaves",
@@ -47,9 +63,15 @@ class Preset(typing.Protocol):
         """A detector with fresh weights from torch's global generator: seed it first."""
 
 
-CLASSES: dict[str, type] = {kind.family: kind for kind in (RetinaNetPreset,)}
+CLASSES: dict[str, type] = {
+    kind.family: kind for kind in (RetinaNetPreset, SSDPreset, YOLOPreset, FasterRCNNPreset, MaskRCNNPreset)
+}
 FAMILIES: dict[str, dict[str, Preset]] = {
     "retinanet": {p.name: p for p in (TINY, R50_TORCHVISION_V1, R50_TORCHVISION_V2, R50_DETECTRON2)},
+    "ssd": {p.name: p for p in (SSD_TINY, SSD300_TORCHVISION)},
+    "yolo": {p.name: p for p in (YOLO_TINY, DARKNET53)},
+    "faster_rcnn": FASTER_RCNN,
+    "mask_rcnn": MASK_RCNN,
 }
 
 
@@ -97,8 +119,9 @@ def _from_dict(cls: type, values: dict) -> Any:
 
 
 def _restore(kind: type, value: Any) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _from_dict(kind, value)
+    kinds = [k for k in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(k)]  # one that may be None, too
+    if kinds and value is not None:
+        return _from_dict(kinds[0], value)
     return _tuples(value) if isinstance(value, list) else value
 
 

@@ -1,6 +1,7 @@
 """Detectron2's weights in our models: where each of its names lives here."""
 
 from course_lib.weights.detectron2.backbone import fpn
+from course_lib.weights.detectron2.faster_rcnn import load_faster_rcnn
 from course_lib.weights.detectron2.retinanet import load_retinanet
 
-__all__ = ["fpn", "load_retinanet"]
+__all__ = ["fpn", "load_faster_rcnn", "load_retinanet"]

@@ -1,28 +1,23 @@
 """torchvision's RetinaNets in ours."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from torch import Tensor
 
 from course_lib.detectors.presets import R50_TORCHVISION_V1, R50_TORCHVISION_V2, RetinaNetPreset
 from course_lib.detectors.retinanet import RetinaNet
 from course_lib.weights.keys import load_renamed
-from course_lib.weights.torchvision.backbone import BACKBONE
+from course_lib.weights.torchvision.backbone import BACKBONE, with_their_norms
 
 
 def retinanet_preset(state: Mapping[str, Tensor]) -> RetinaNetPreset:
     """The preset that a torchvision RetinaNet's state dict asks for.
 
-    A group norm in the heads says v2. A v1 backbone is frozen, with epsilon 0, in the published weights; a network that
-    torchvision builds without them has ordinary batch norm, with epsilon 1e-5, which its step counters betray.
+    A group norm in the heads says v2. Of v1 there are two, see `with_their_norms`.
     """
     if "head.classification_head.conv.0.1.weight" in state:
         return R50_TORCHVISION_V2
-    if "backbone.body.bn1.num_batches_tracked" in state:
-        backbone = replace(R50_TORCHVISION_V1.backbone, norm="batch", norm_eps=1e-5, frozen_stages=0)
-        return replace(R50_TORCHVISION_V1, backbone=backbone)
-    return R50_TORCHVISION_V1
+    return with_their_norms(R50_TORCHVISION_V1, state)
 
 
 def retinanet_from_torchvision(state: Mapping[str, Tensor], preset: RetinaNetPreset | None = None) -> RetinaNet:
