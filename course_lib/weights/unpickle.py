@@ -12,12 +12,14 @@ import re
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 DEPTH = 8  # containers in containers: a checkpoint has three
 OPERATIONS = 2**20  # a checkpoint has some twenty for each array
+LARGE = 2**12  # bytes; what is larger is read into the memory in which the array will lie
+LENGTHS = {"BINBYTES": 4, "BINBYTES8": 8}  # operations with many bytes: width of the length before them
 NUMBER = re.compile(r"[<>=|]?(?:[iuf][1248]|c8|c16|b1|\?)")
 
 
@@ -26,9 +28,10 @@ class Refused(ValueError):
 
 
 def read_pickle(path: Path) -> Any:
-    """What a pickle file holds: dicts, lists, tuples, text, bytes, numbers and numeric numpy arrays (read-only).
+    """What a pickle file holds: dicts, lists, tuples, text, bytes, numbers and numeric numpy arrays.
 
-    Text of Python 2 is taken as Latin-1, which Detectron2's and Caffe2's files need.
+    Text of Python 2 is taken as Latin-1, which Detectron2's and Caffe2's files need. Each array's bytes are read once,
+    to where they stay: beside them, nothing of the file is held in memory. Small arrays may be read-only.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -55,16 +58,58 @@ def read_pickle(path: Path) -> Any:
 def _scan(file: Any) -> None:
     """Refuse, before anything is built, what claims more than the file holds: lengths, and places in the memo."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for operations, (operation, argument, _) in enumerate(pickletools.genops(data), start=1):
-            if operations > OPERATIONS:
-                raise Refused(f"more than {OPERATIONS} operations; a checkpoint has some twenty for each array")
-            if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > operations:
-                raise Refused(f"place {argument} of the memo after {operations} operations; the file is damaged")
+        for count in range(1, OPERATIONS + 1):
+            operation = pickletools.code2op.get(data.read(1).decode("latin1"))
+            if operation is None:
+                raise Refused("not a readable pickle (cut short, or of another kind)")
+            argument = None
+            if width := LENGTHS.get(operation.name):  # its bytes are passed over, so that they stay on the disk
+                length = int.from_bytes(data.read(width), "little")
+                if length > len(data) - data.tell():
+                    raise Refused(f"not a readable pickle (it claims {length} bytes, and there are fewer)")
+                data.seek(length, 1)
+            elif operation.arg is not None:
+                argument = operation.arg.reader(data)
+            if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
+                raise Refused(f"place {argument} of the memo after {count} operations; the file is damaged")
+            if operation.name == "FRAME" and argument > len(data) - data.tell():
+                raise Refused("not a readable pickle (a frame is cut short)")
             if operation.name in ("PERSID", "BINPERSID"):
                 raise Refused("it refers to objects outside itself, as torch's own format does; that is read elsewhere")
+            if operation.name == "STOP":
+                return
+    raise Refused(f"more than {OPERATIONS} operations; a checkpoint has some twenty for each array")
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):  # the one in Python: of it, unlike the one in C, an operation can be replaced
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, file: Any, **options: Any):
+        super().__init__(file, **options)
+        self.file = file
+
+    def read_bytes(self, length: int) -> bytes | bytearray:
+        """As many bytes; if they are many, in memory that can be written to."""
+        if length < LARGE:
+            return self.read(length)
+        if self._unframer.current_frame:  # of 64 KB at most
+            return bytearray(self.read(length))
+        data = bytearray(length)
+        if self.file.readinto(data) != length:
+            raise Refused("it is cut short")
+        return data
+
+    def load_binbytes(self) -> None:
+        """Bytes, their length in four bytes."""
+        self.append(self.read_bytes(int.from_bytes(self.read(4), "little")))
+
+    def load_binbytes8(self) -> None:
+        """Bytes, their length in eight bytes."""
+        self.append(self.read_bytes(int.from_bytes(self.read(8), "little")))
+
+    dispatch[pickle.BINBYTES[0]] = load_binbytes
+    dispatch[pickle.BINBYTES8[0]] = load_binbytes8
+
     def find_class(self, module: str, name: str) -> "_StandIn":
         """The stand-in for an allowed name."""
         module = module.replace("numpy._core", "numpy.core")  # numpy 2's name of it
@@ -144,11 +189,11 @@ class _Array:
         return np.frombuffer(data, dtype).reshape(shape, order=self.order)
 
 
-def _encode(text: Any, codec: Any) -> bytes:
+def _encode(text: Any, codec: Any) -> bytes | bytearray:
     """_codecs.encode, with which protocol 2 writes bytes."""
     if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
         raise Refused(f"text in {codec!r:.40}; bytes are written as Latin-1")
-    return text.encode("latin1")
+    return bytearray(text, "latin1") if len(text) >= LARGE else text.encode("latin1")
 
 
 def _finish(value: Any, depth: int, done: dict[int, Any]) -> Any:
@@ -167,6 +212,8 @@ def _finish(value: Any, depth: int, done: dict[int, Any]) -> Any:
             finished = {key: _finish(item, depth + 1, done) for key, item in value.items()}
         case list() | tuple():
             finished = type(value)(_finish(item, depth + 1, done) for item in value)
+        case bytearray():
+            finished = bytes(value)
         case None | bool() | int() | float() | str() | bytes():
             finished = value
         case _:

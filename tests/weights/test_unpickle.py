@@ -138,6 +138,8 @@ HOSTILE = {
     "itself": b"\x80\x04]q\x00h\x00a.",
     "ten gigabytes": b"\x80\x04\x8e" + struct.pack("<Q", 10 * 2**30) + b"xx.",
     "ten gigabytes of text": b"\x80\x04\x8d" + struct.pack("<Q", 10 * 2**30) + b"xx.",
+    "ten gigabytes of a frame": b"\x80\x04\x95" + struct.pack("<Q", 10 * 2**30) + b"N.",
+    "ten gigabytes, to be changed": b"\x80\x05\x96" + struct.pack("<Q", 10 * 2**30) + b"xx.",
     "a far place in the memo": b"\x80\x02]r\xff\xff\xff\x7f.",
     "a far place that does not fit": b"\x80\x02]p99999999999999999999\n.",
     "a persistent id": b"\x80\x02X\x01\x00\x00\x00aQ.",
@@ -167,9 +169,19 @@ def test_hostile_files_are_refused_and_nothing_runs(tmp_path, monkeypatch, name)
     assert not Path("/tmp/never").exists()
 
 
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_large_arrays_are_read_to_where_they_stay(tmp_path, protocol):
+    wanted = {"w": np.arange(5000.0), "raw": b"x" * 5000, "again": np.arange(3.0)}
+    found = read_pickle(write(tmp_path / "a.pkl", wanted, protocol))
+    assert np.array_equal(found["w"], wanted["w"])
+    assert found["raw"] == wanted["raw"]
+    assert type(found["raw"]) is bytes
+    assert found["w"].flags.writeable
+
+
 def test_every_cut_is_noticed(tmp_path):
-    data = pickle.dumps({"w": np.arange(5.0)}, protocol=4)
-    for length in range(len(data)):
+    data = pickle.dumps({"w": np.arange(5.0), "v": np.zeros(600)}, protocol=4)
+    for length in [*range(200), *range(200, len(data), 97), len(data) - 1]:
         with pytest.raises(ValueError, match=r"cut\.pkl: "):
             read_pickle(write(tmp_path / "cut.pkl", data[:length]))
 
