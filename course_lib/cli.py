@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from course_lib.cli_weights import Config, Offline, open_named, weights_app
+
 # Nothing heavy is imported here: `course --help` answers at once. Each verb imports what it needs.
 
 EPILOG = "Start with `course doctor`, then `course tour`. Every verb has --help."
@@ -21,6 +23,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make, look at and check data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
 
 
 class Split(StrEnum):
@@ -298,8 +301,14 @@ def pq(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder or its weights.safetensors.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    run: Annotated[Path, typer.Argument(help="A run folder or its weights.safetensors; with --weights, a picture.")],
+    images: Annotated[list[Path] | None, typer.Argument(help="Pictures, or folders of them.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Instead of a run: a peer's file, or a published model such as retinanet_resnet50_fpn."),
+    ] = None,
+    config: Config = None,
+    offline: Offline = False,
     out: Annotated[Path, typer.Option(help="Where the overlays and JSON files go.")] = Path("predictions"),
     score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what is less certain.")] = 0.5,
     device: Device = "auto",
@@ -309,7 +318,14 @@ def predict(
     from course_lib.engine.predict import find_images, predict_files
     from course_lib.engine.run import pick_device
 
-    model, label_map, _ = load_model(run)
+    if weights is not None:
+        images = [run, *(images or [])]
+        found = open_named(weights, config, offline=offline)
+        model, label_map = found.model, found.label_map
+    elif not images:
+        raise ValueError(f"which pictures? Give some after {run}, or --weights NAME")
+    else:
+        model, label_map, _ = load_model(run)
     predictions = predict_files(model.to(pick_device(device)), label_map, find_images(images), out, score=score)
     for prediction in predictions:
         if prediction.error:
