@@ -266,9 +266,7 @@ def test_caffe2_s_background_comes_first(tmp_path):
 def backbone_file(path):
     weights = Golden("retinanet").weights
     state = {k.removeprefix("backbone.bottom_up."): v for k, v in weights.items() if ".bottom_up." in k}
-    return zoo(
-        path, {name(k): v for k, v in state.items()} | {"stem.fc.weight": torch.ones(2)}, matching_heuristics=True
-    )
+    return zoo(path, state | {"stem.fc.weight": torch.ones(2)}, matching_heuristics=True)
 
 
 def test_a_backbone_s_file(tmp_path):
