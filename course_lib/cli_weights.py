@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from course_lib.cli_data import Json
+
 weights_app = typer.Typer(
     help="Weights of torchvision and Detectron2: list, import, convert, export.", no_args_is_help=True
 )
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
 @weights_app.command("list")

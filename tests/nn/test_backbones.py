@@ -209,9 +209,7 @@ def test_vgg_starts_as_torchvisions_does():
 def test_resnext_is_torchvisions():
     """ResNeXt-101 32×8d's bottlenecks, one a stage."""
     torch.manual_seed(0)
-    theirs = torchvision.models.ResNet(
-        torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=32, width_per_group=8
-    )
+    theirs = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=32, width_per_group=8)
     randomise_norms(theirs, seed=0).eval()
     ours = ResNet(blocks=(1, 1, 1, 1), groups=32, widening=4, norm="batch", levels=LEVELS).eval()
     ours.load_state_dict(body(theirs))

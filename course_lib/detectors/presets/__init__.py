@@ -35,6 +35,7 @@ __all__ = [
     "SSD300_TORCHVISION",
     "SSD_TINY",
     "TINY",
+    "TITLES",
     "YOLO_TINY",
     "FasterRCNNPreset",
     "MaskRCNNPreset",
@@ -72,6 +73,13 @@ FAMILIES: dict[str, dict[str, Preset]] = {
     "yolo": {p.name: p for p in (YOLO_TINY, DARKNET53)},
     "faster_rcnn": FASTER_RCNN,
     "mask_rcnn": MASK_RCNN,
+}
+TITLES = {  # the families' names for a reader
+    "retinanet": "RetinaNet",
+    "ssd": "SSD",
+    "yolo": "YOLO",
+    "faster_rcnn": "Faster R-CNN",
+    "mask_rcnn": "Mask R-CNN",
 }
 
 
