@@ -11,6 +11,8 @@ from course_lib.detectors.presets.faster_rcnn import PRESETS as FASTER_RCNN
 from course_lib.detectors.presets.faster_rcnn import FasterRCNNPreset
 from course_lib.detectors.presets.mask_rcnn import PRESETS as MASK_RCNN
 from course_lib.detectors.presets.mask_rcnn import MaskRCNNPreset
+from course_lib.detectors.presets.panoptic_fpn import PRESETS as PANOPTIC_FPN
+from course_lib.detectors.presets.panoptic_fpn import PanopticFPNPreset
 from course_lib.detectors.presets.retinanet import (
     R50_DETECTRON2,
     R50_TORCHVISION_V1,
@@ -38,6 +40,7 @@ __all__ = [
     "YOLO_TINY",
     "FasterRCNNPreset",
     "MaskRCNNPreset",
+    "PanopticFPNPreset",
     "Preset",
     "ResNetSpec",
     "RetinaNetPreset",
@@ -64,7 +67,8 @@ class Preset(typing.Protocol):
 
 
 CLASSES: dict[str, type] = {
-    kind.family: kind for kind in (RetinaNetPreset, SSDPreset, YOLOPreset, FasterRCNNPreset, MaskRCNNPreset)
+    kind.family: kind
+    for kind in (RetinaNetPreset, SSDPreset, YOLOPreset, FasterRCNNPreset, MaskRCNNPreset, PanopticFPNPreset)
 }
 FAMILIES: dict[str, dict[str, Preset]] = {
     "retinanet": {p.name: p for p in (TINY, R50_TORCHVISION_V1, R50_TORCHVISION_V2, R50_DETECTRON2)},
@@ -72,6 +76,7 @@ FAMILIES: dict[str, dict[str, Preset]] = {
     "yolo": {p.name: p for p in (YOLO_TINY, DARKNET53)},
     "faster_rcnn": FASTER_RCNN,
     "mask_rcnn": MASK_RCNN,
+    "panoptic_fpn": PANOPTIC_FPN,
 }
 
 
