@@ -211,10 +211,19 @@ class FasterRCNN(nn.Module):
         boxes = [rescale_boxes(t["boxes"], *s) for t, *s in zip(targets, batch.original_sizes, batch.sizes)]
         padded_size = tuple(batch.images.shape[-2:])
         proposals, losses = self.rpn(features, padded_size, batch.sizes, boxes, self.generator)
-        labels = [t["labels"] for t in targets]
+        second, samples = self.learn_proposals(features, proposals, boxes, [t["labels"] for t in targets])
+        return losses | second, samples
+
+    def learn_proposals(
+        self, features: list[Tensor], proposals: list[Tensor], boxes: list[Tensor], labels: list[Tensor]
+    ) -> tuple[dict[str, Tensor], list[Samples]]:
+        """The second stage's two losses for proposals (R_i, 4) from anywhere, and each image's samples.
+
+        All boxes are in the network's pixels; an image's objects have `boxes` (G_i, 4) and `labels` (G_i,).
+        """
         samples = [draw_samples(*image, self.box_spec, self.generator) for image in zip(proposals, boxes, labels)]
         logits, deltas = self.box_head(features, [s.boxes for s in samples])
-        return losses | self.box_losses(logits, deltas, samples, boxes), samples
+        return self.box_losses(logits, deltas, samples, boxes), samples
 
     def box_losses(
         self, logits: Tensor, deltas: Tensor, samples: list[Samples], boxes: list[Tensor]

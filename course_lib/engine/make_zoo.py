@@ -19,7 +19,7 @@ from course_lib.datasets.coco import open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import VERSION, make_town
 from course_lib.detectors.anchor_pyramid import AnchorSpec
-from course_lib.detectors.presets import TINY, Preset
+from course_lib.detectors.presets import TINY, YOLO_TINY, Preset
 from course_lib.engine import checkpoint
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
 from course_lib.engine.recipe import Recipe
@@ -59,6 +59,10 @@ ANIMALS = {
     # What lesson 04 looks into.
     "town_pyramid": Animal(
         preset=_PYRAMID, recipe=Recipe(iterations=1500), train=4000, val=300, config=TownConfig(scale=(0.08, 0.6))
+    ),
+    # What lesson 07 looks into: four minutes' training.
+    "town_yolo": Animal(
+        preset=YOLO_TINY, recipe=Recipe(iterations=4000), train=4000, val=500, config=TownConfig(), half=True
     ),
 }
 

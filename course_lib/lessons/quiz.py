@@ -82,7 +82,7 @@ class Quiz:
         right = 0
         for number, question in enumerate(self.questions, start=1):
             letters = LETTERS[: len(question.options)]
-            letter = (answers.get(number) or "").strip().lower()
+            letter = str(answers.get(number) or "").strip().lower()
             if not letter:
                 print(f"{number}  not answered yet")
                 continue

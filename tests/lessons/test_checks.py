@@ -53,10 +53,50 @@ def test_an_unknown_mistake_gets_general_advice() -> None:
 
 
 def test_of_large_tensors_the_first_difference_is_shown() -> None:
-    x = torch.ones(4, 5)
-    message = failure(lambda x: 2 * x + torch.eye(4, 5).flip(1), "value", x)
-    assert "called with  a float32 tensor of shape (4, 5)" in message
-    assert "found        3 at [0][4]\n  expected     2 there" in message
+    x = torch.ones(4, 6)
+    message = failure(lambda x: 2 * x + torch.eye(4, 6).flip(1), "value", x)
+    assert "called with  a float32 tensor of shape (4, 6)" in message
+    assert "found        3 at [0][5]\n  expected     2 there" in message
+
+
+def test_what_is_worked_by_hand_is_shown_whole() -> None:
+    """Five boxes: whoever shall take pencil and paper must see the numbers."""
+    assert "called with  [[1.0, 1.0, 1.0, 1.0], [1.0," in failure(lambda x: 5 * x, "value", torch.ones(5, 4))
+
+
+@pytest.mark.parametrize("count", [2, 30])
+@pytest.mark.parametrize("check", ["value", "gradient"])
+def test_an_answer_that_is_right_but_for_a_trace_is_told_so(check: str, count: int) -> None:
+    x = torch.ones(count, dtype=torch.float64)
+    message = failure(lambda x: 2 * x * (1 + 1e-8), check, x)
+    assert "Hint: right but for a trace" in message
+    if count == 30:
+        assert "found        2.00000002 at [0]\n  expected     2 there" in message
+
+
+def test_texts_that_look_alike_get_more_digits_or_the_shapes() -> None:
+    message = failure(lambda x: 2 * x + 1e-6, "value", X.double())
+    assert "found        [2.000001, 6.000001]\n  expected     [2.0, 6.0]" in message
+    message = failure(lambda x: x.reshape(-1), "value", X.reshape(2, 1)[:0])
+    assert "found        shape (0,)\n  expected     shape (0, 1)" in message
+
+
+def test_a_list_among_the_arguments_keeps_its_brackets() -> None:
+    message = failure(lambda sizes: torch.zeros(2), "value", [8, 16.0], reference=lambda sizes: torch.ones(2))
+    assert "called with  [8, 16]\n" in message
+    assert "called with  []\n" in failure(lambda sizes: 0, "value", [], reference=lambda sizes: 1)
+
+
+def test_of_several_results_the_first_that_differs_is_named() -> None:
+    x = torch.ones(4, 6)
+    message = failure(lambda x: (x, 2 * x, x), "value", x, reference=lambda x: (x, x, 0 * x))
+    assert "found        2 at [0][0] of result 2 of 3\n  expected     1 there" in message
+
+
+def test_tuples_of_tensors_are_written_like_tensors() -> None:
+    check = exercise(lambda pairs: 2 * pairs[0][0], reference=lambda pairs: 3 * pairs[0][0])
+    with pytest.raises(CheckFailed, match=r"called with  \[\(\[1.0, 3.0\], \[1.0, 3.0\]\)\]"):
+        check.value("a pair", [(X, X)])
 
 
 def test_nan_is_a_wrong_answer() -> None:

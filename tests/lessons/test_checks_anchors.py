@@ -46,6 +46,11 @@ WRONG_SHAPE = {
         lambda s, r: shape_loop(s, r, box=lambda w, h: (-h / 2, -w / 2, h / 2, w / 2)),
         "swapped",  # the same boxes as with width and height swapped
     ),
+    "both x first": (
+        lambda s, r: shape_loop(s, r, box=lambda w, h: (-w / 2, w / 2, -h / 2, h / 2)),
+        "you put both x first",
+    ),
+    "stacked in front": (lambda s, r: torch.stack(shape_tensors(s, r).unbind(1)).reshape(-1, 4), "dim=-1"),
     "zipped": (lambda s, r: torch.cat([cell_anchors([a], [b]) for a, b in zip(s, r)]), "every size gets every ratio"),
     "rounded": (lambda s, r: cell_anchors(s, r).round(), "you rounded to whole pixels"),
     "not flat": (lambda s, r: cell_anchors(s, r).reshape(len(s), len(r), 4), "flatten it to (A, 4)"),
@@ -127,6 +132,10 @@ def recoded(change: Callable) -> Callable:
 RIGHT_MATCH = {"the library": plain, "steps": match_steps}
 WRONG_MATCH = {
     "no low quality": (lambda *a: match_steps(*a, ties=None), "low-quality matches are missing"),
+    "kept in the band alone": (
+        lambda iou, low, high: torch.where(iou.amax(0) >= low, plain(iou, low, high), -1),
+        "whatever the IoU, below `low` too",
+    ),
     "claimed": (lambda *a: match_steps(*a, own=False), "learns the object that it overlaps most itself"),
     "first best": (lambda *a: match_steps(*a, ties="first"), "several equally good best anchors"),
     "above high": (lambda *a: match_steps(*a, matched_on=torch.gt), "use >= high"),
@@ -181,10 +190,18 @@ def from_corner(start: str) -> Callable:
     return answer
 
 
+def decoded_sides_limited(deltas, anchors):
+    centre, size = decode_steps(deltas, anchors, limit=math.inf)
+    return torch.cat((centre - size.clamp(max=62.5) / 2, centre + size.clamp(max=62.5) / 2), dim=1)
+
+
 RIGHT_DECODE = {"the library": decode, "steps": decoded()}
 WRONG_DECODE = {
     "no limit": (decoded(limit=math.inf), "limit dw and dh"),
     "limited below": (decoded(least=-math.log(62.5)), "only growing is limited"),
+    "all four limited": (lambda d, a: decode(d.clamp(max=LIMIT), a), "limit dw and dh alone:"),
+    "all four limited both ways": (lambda d, a: decode(d.clamp(-LIMIT, LIMIT), a), "and from above alone"),
+    "sides limited": (decoded_sides_limited, "not the side in pixels"),
     "pixels": (decoded(unit="pixel"), "multiply dx by its width"),
     "new box": (decoded(unit="new"), "not of the new box's"),
     "from the corner": (decoded(start="corner"), "added to the anchor's centre"),

@@ -52,6 +52,13 @@ def as_xywh(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.cat((found[:, :2], found[:, 2:] - found[:, :2]), dim=1)
 
 
+def cut_then_sides(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    height, width = size
+    scaled = boxes * boxes.new_tensor([width, height, width, height])
+    low = (scaled[:, :2] - scaled[:, 2:] / 2).clamp(min=0)
+    return clip(torch.cat((low, low + scaled[:, 2:]), dim=1), width, height)
+
+
 RIGHT_YOLO = {"columns": from_yolo, "torchvision": with_torchvision}
 WRONG_YOLO = {
     "size swapped": (lambda b, s: clip(unclipped(b, s[::-1]), s[1], s[0]), "unpack it in this order"),
@@ -67,6 +74,9 @@ WRONG_YOLO = {
     "rounded": (lambda b, s: from_yolo(b, s).round(), "do not round"),
     "half precision": (lambda b, s: from_yolo(b, s).half(), "keep the type of the input"),
     "one box": (lambda b, s: from_yolo(b, s)[0], "step by step"),
+    "cut, then sides": (cut_then_sides, "you cut the left and top edge before"),
+    "cut at the larger": (lambda b, s: unclipped(b, s).clamp(0, max(s)), "not both at the larger"),
+    "dropped": (lambda b, s: from_yolo(b, s)[(from_yolo(b, s) == unclipped(b, s)).all(1)], "you left boxes out"),
 }
 
 # ---- iou_matrix ---------------------------------------------------------------------------------------------------
@@ -119,6 +129,10 @@ WRONG_MATRIX = {
     "transposed": (lambda a, b: iou_matrix(b, a), "your matrix is transposed"),
     "pairs": (lambda a, b: iou_matrix(a, b).diagonal(), "you compared a[n] with b[n] alone"),
     "row of areas": (lambda a, b: over(matrix_overlap(a, b), area(a) + area(b)), "area_a[:, None] + area_b[None]"),
+    "axes of the areas": (
+        lambda a, b: over(matrix_overlap(a, b), area(a)[None] + area(b)[:, None]),
+        "the areas have changed axes",
+    ),
     "not clamped": (lambda a, b: over(matrix_sides(a, b).prod(2), both_areas(a, b)), "clamp both at 0"),
     "product clamped": (
         lambda a, b: over(matrix_sides(a, b).prod(2).clamp(min=0), both_areas(a, b)),
@@ -188,6 +202,9 @@ WRONG_GIOU = {
     "not clamped": (unclamped, "clamp both at 0"),
     "all pairs": (torchvision.ops.generalized_box_iou, "you compared every a with every b"),
     "hull detached": (made_of(lambda i, u, c: i / u - (c.detach() - u) / c.detach()), "the hull is cut off"),
+    "sum for union": (made_of(lambda i, u, c: i / (u + i) - (c - u - i) / c), "your union is the sum"),
+    "sum in the penalty": (made_of(lambda i, u, c: i / u - (c - u - i) / c), "the union in your penalty"),
+    "all by the hull": (made_of(lambda i, u, c: i / c - (c - u) / c), "the IoU part is a share of the union"),
     "numpy": (lambda a, b: torch.from_numpy(giou(a.detach(), b.detach()).numpy()), "no gradient reaches the input"),
     "never negative": (lambda a, b: giou(a, b).clamp(min=0), "pencil and paper"),
 }
@@ -252,6 +269,16 @@ def no_dtype(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     return torch.tensor(nms(boxes, scores, iou_threshold).tolist())
 
 
+def one_round(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    order = scores.argsort(descending=True).tolist()
+    return torch.tensor([i for i in order if i == order[0] or iou_matrix(boxes, boxes)[i, order[0]] <= iou_threshold])
+
+
+def drops_both(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    alone = (iou_matrix(boxes, boxes) > iou_threshold).sum(1) == 1
+    return torch.tensor([i for i in scores.argsort(descending=True).tolist() if alone[i]])
+
+
 RIGHT_NMS = {"matrix": nms, "torchvision": torchvision.ops.nms, "the library": nms_greedy}
 WRONG_NMS = {
     "ranks": (ranks, "places in the sorted order"),
@@ -263,6 +290,8 @@ WRONG_NMS = {
     "no threshold": (lambda b, s, t: nms(b, s, 0.0), "the threshold is not used"),
     "order of the boxes": (lambda b, s, t: nms(b, s, t).sort().values, "give them best score first"),
     "last alone": (last_alone, "with all that were kept"),
+    "one round": (one_round, "you went one round"),
+    "both dropped": (drops_both, "you dropped both"),
     "mask": (kept_mask, "that is a mask"),
     "boxes": (lambda b, s, t: b[nms(b, s, t)], "those are the kept boxes"),
     "scores": (lambda b, s, t: s[nms(b, s, t)], "those are the kept scores"),

@@ -43,7 +43,14 @@ def weighted(x: Tensor, y: Tensor, alpha: float, gamma: float, weight: Callable)
     return ((alpha * y + (1 - alpha) * (1 - y)) * weight(p_t, gamma) * entropy(x, y)).sum()
 
 
+def chosen(x: Tensor, y: Tensor, alpha: float, gamma: float) -> Tensor:
+    """All by torch.where, whose weights are float32 beside float64 logits."""
+    z = torch.where(y > 0.5, x, -x)
+    return (torch.where(y > 0.5, alpha, 1 - alpha) * (1 - z.sigmoid()) ** gamma * -F.logsigmoid(z)).sum()
+
+
 RIGHT_FOCAL = {
+    "weights by torch.where": chosen,
     "log-sigmoids": total,
     "the library": lambda x, y, a, g: sigmoid_focal_loss(x, y, a, g, reduction="sum"),
     "torchvision": lambda x, y, a, g: torchvision.ops.sigmoid_focal_loss(x, y, a, g, reduction="sum"),
@@ -56,6 +63,7 @@ WRONG_FOCAL = {
     "alpha everywhere": (lambda x, y, a, g: a * 2 * total(x, y, 0.5, g), "every entry has the weight α"),
     "no alpha": (lambda x, y, a, g: 2 * total(x, y, 0.5, g), "α is missing"),
     "alpha at ones alone": (lambda x, y, a, g: (terms(x, y, 0.5, g) * 2 * (1 + y * (a - 1))).sum(), "only the ones"),
+    "ones alone": (lambda x, y, a, g: (y * terms(x, y, a, g)).sum(), "the zeros are missing"),
     "no factor": (lambda x, y, a, g: total(x, y, a, 0.0), "that is weighted cross entropy"),
     "factor of p_t": (lambda x, y, a, g: weighted(x, y, a, g, lambda p, g: p**g), "your factor is p_t^γ"),
     "times gamma": (lambda x, y, a, g: weighted(x, y, a, g, lambda p, g: g * (1 - p)), "not times γ"),
@@ -143,6 +151,14 @@ WRONG_SLOPE = {
         lambda z, g: (-z).sigmoid() ** g * (g * F.logsigmoid(z) - (-z).sigmoid()),
         "γ p_t log p_t has lost its p_t",
     ),
+    "lost gamma": (
+        lambda z, g: (-z).sigmoid() ** g * (z.sigmoid() * F.logsigmoid(z) - (-z).sigmoid()),
+        "γ is missing before p_t log p_t",
+    ),
+    "log by p": (
+        lambda z, g: (-z).sigmoid() ** g * (g * z.sigmoid() * F.logsigmoid(z) - 1 - (-z).exp()),
+        "the derivative of log p_t by p_t",
+    ),
     "no sigmoid": (lambda z, g: (1 - z) ** g * (g * z * torch.log(z) - (1 - z)), "z is a logit"),
     "the loss": (lambda z, g: terms(z, torch.ones_like(z), 1.0, g), "that is the loss"),
     "sum": (lambda z, g: slope(z, g).sum(), "not their sum"),
@@ -213,6 +229,13 @@ WRONG_CLASS = {
     "mean": (divided(lambda x, t: (t > -2).sum().clamp(min=1) * x.shape[1]), "you averaged over all anchors and"),
     "class 0 forgotten": (divided(lambda x, t: (t > 0).sum().clamp(min=1)), "class 0 is a class"),
     "not divided": (divided(lambda x, t: 1), "you did not divide"),
+    "left out counted as objects": (divided(lambda x, t: (t != -1).sum().clamp(min=1)), "not labels != −1"),
+    "a little added": (divided(lambda x, t: (t >= 0).sum() + 1e-6), "a small number to the divisor"),
+    "less added": (divided(lambda x, t: (t >= 0).sum() + 1e-9), "divide by at least 1"),
+    "codes swapped": (
+        lambda x, t, a, g: normalised(x, torch.where(t < 0, -3 - t, t), a, g),
+        "the codes are swapped",
+    ),
     "one more": (divided(lambda x, t: (t >= 0).sum() + 1), "you added 1"),
     "left out taken as background": (
         lambda x, t, a, g: normalised(x, torch.where(t == -2, -1, t), a, g),
@@ -248,6 +271,15 @@ def test_an_empty_image_that_divides_by_zero_gets_the_hint() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         checks.class_loss(answer)
     assert "an image without objects has a loss" in caught.value.__notes__[0]
+
+
+def test_one_hot_of_a_negative_label_gets_the_hint() -> None:
+    def answer(x: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
+        return total(x, F.one_hot(labels, x.shape[1]), alpha, gamma)
+
+    with pytest.raises(RuntimeError) as caught:
+        checks.class_loss(answer)
+    assert "compare the labels with torch.arange(K)" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])

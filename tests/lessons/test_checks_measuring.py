@@ -55,7 +55,8 @@ def loop(overlap: Tensor, threshold: float, crowd: Tensor, *, wrong: str) -> Ten
                 break
             matched[d] = best
             taken[best] = wrong != "shared" and (not crowd[best] or wrong == "crowd once")
-            break
+            if wrong != "no break":
+                break
     return matched
 
 
@@ -101,6 +102,7 @@ WRONG_MATCH = {
     "largest overlap first": (by_pair, "you gave the largest overlap of all its way first"),
     "crowd once": (mistake("crowd once"), "do not mark it as taken"),
     "crowd before object": (mistake("crowd equal"), "an object comes before a crowd"),
+    "no break": (mistake("no break"), "is done"),
     "crowd forgotten": (mistake("no crowd"), "look among the crowds"),
     "float": (lambda *a: greedy(*a).double(), "indices are int64"),
     "a mask": (lambda *a: greedy(*a) >= 0, "pencil and paper"),
@@ -213,6 +215,7 @@ WRONG_RECALL = {
         "you divided by the detections",
     ),
     "first threshold": (lambda o, t, n: mean_recall(o, t[:1], n), "the first threshold alone"),
+    "no mean": (lambda o, t, n: torch.tensor([mean_recall(o, x[None], n) for x in t]), "one number"),
     "sum": (lambda o, t, n: mean_recall(o, t, n) * len(t), "divide by the number of thresholds"),
     "detections on objects": (
         lambda o, t, n: mean_recall(o, t, n, lambda o, x: (o.amax(1) >= x).sum().item()),

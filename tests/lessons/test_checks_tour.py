@@ -33,6 +33,12 @@ def iou(a: Tensor, b: Tensor, inter: Callable = overlap) -> Tensor:
     return both / (area(a) + area(b) - both)
 
 
+def hull(a: Tensor, b: Tensor) -> Tensor:
+    """Area of the box around both: what comes of minimum and maximum in each other's place."""
+    width, height = (torch.maximum(a[:, k + 2], b[:, k + 2]) - torch.minimum(a[:, k], b[:, k]) for k in (0, 1))
+    return width.clamp(min=0) * height.clamp(min=0)
+
+
 def iou_plus_one(a: Tensor, b: Tensor) -> Tensor:
     both = math.prod((side + 1).clamp(min=0) for side in sides(a, b))
     areas = [(x[:, 2] - x[:, 0] + 1) * (x[:, 3] - x[:, 1] + 1) for x in (a, b)]
@@ -52,6 +58,7 @@ def iou_in_place(a: Tensor, b: Tensor) -> Tensor:
 
 RIGHT_IOU = {
     "tensors": iou,
+    "a small number against 0/0": lambda a, b: overlap(a, b) / (area(a) + area(b) - overlap(a, b) + 1e-6),
     "torchvision's diagonal": lambda a, b: torchvision_iou(a, b).diagonal(),
     "relu": lambda a, b: iou(a, b, lambda a, b: torch.relu(sides(a, b)[0]) * torch.relu(sides(a, b)[1])),
 }
@@ -73,6 +80,10 @@ WRONG_IOU = {
     "half precision": (lambda a, b: iou(a, b).half(), "keep the type of the input"),
     "numpy": (lambda a, b: torch.from_numpy(iou(a.detach(), b.detach()).numpy()), "no gradient reaches the input"),
     "in place": (iou_in_place, "changed its input in place"),
+    "intersection added": (lambda a, b: overlap(a, b) / (area(a) + area(b) + overlap(a, b)), "you added the inters"),
+    "no brackets": (lambda a, b: overlap(a, b) / area(a) + area(b) - overlap(a, b), "needs brackets"),
+    "minimum and maximum swapped": (lambda a, b: iou(a, b, hull), "trade places"),
+    "hull for union": (lambda a, b: overlap(a, b) / hull(a, b), "you divided by the box around both"),
     "rounded": (lambda a, b: (iou(a, b) * 100).round() / 100, "pencil and paper"),
 }
 
@@ -107,7 +118,14 @@ WRONG_FOCAL = {
         lambda p, y, g: -((1 - truth(p, y)) ** g).detach() * truth(p, y).log(),
         "the weight is cut off from the gradient",
     ),
-    "gamma is always 2": (lambda p, y, g: focal(p, y, 2.0), "pencil and paper"),
+    "gamma is always 2": (lambda p, y, g: focal(p, y, 2.0), "the exponent is gamma"),
+    "objects alone": (lambda p, y, g: -y * (1 - p) ** g * p.log(), "background has a loss too"),
+    "sigmoid": (lambda p, y, g: focal(torch.sigmoid(p), y, g), "they need no sigmoid"),
+    "alpha": (lambda p, y, g: (0.25 * y + 0.75 * (1 - y)) * focal(p, y, g), "there is no α here"),
+    "log of a little more": (
+        lambda p, y, g: -((1 - truth(p, y)) ** g) * (truth(p, y) + 1e-8).log(),
+        "right but for a trace",
+    ),
 }
 
 

@@ -39,7 +39,13 @@ def test_answers_are_judged_and_explained(quiz: Quiz, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("answers", "words"), [({1: "c"}, "from a to b"), ({1: "ab"}, "'ab'"), ({4: "a"}, "3 questions")]
+    ("answers", "words"),
+    [
+        ({1: "c"}, "from a to b"),
+        ({1: 2}, "found .2., expected a letter"),
+        ({1: "ab"}, "'ab'"),
+        ({4: "a"}, "3 questions"),
+    ],
 )
 def test_what_is_no_answer_is_refused(quiz: Quiz, answers: dict[int, str], words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -1,15 +1,17 @@
 """Checks of the exercises: `checks.iou(iou)` prints "ok 00-1: 7 checks" or fails with the likely mistake.
 
-One module a lesson; every check is re-exported here under the name of the function that it checks.
+One or two modules a lesson; every check is re-exported here under the name of the function that it checks.
 """
 
 from course_lib.lessons.checks.anchors import decode_deltas, match_anchors, shape_anchors, tile_anchors
+from course_lib.lessons.checks.backbones import receptive_field, residual_block
 from course_lib.lessons.checks.base import CheckFailed, Exercise
 from course_lib.lessons.checks.boxes import from_yolo, giou, iou_matrix, nms
 from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_loss, prior_bias
 from course_lib.lessons.checks.measuring import average_recall, error_type, interpolated_precision, match_detections
-from course_lib.lessons.checks.pyramid import fpn_forward, receptive_field, residual_block, top_down
-from course_lib.lessons.checks.retinanet import anchor_rows, batch_losses, best_candidates, final_detections
+from course_lib.lessons.checks.pyramid import fpn_forward, top_down
+from course_lib.lessons.checks.retinanet_inference import best_candidates, final_detections
+from course_lib.lessons.checks.retinanet_losses import anchor_rows, batch_losses
 from course_lib.lessons.checks.tour import focal_terms, iou, precision_recall
 
 __all__ = [

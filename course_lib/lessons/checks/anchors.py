@@ -75,6 +75,12 @@ _SHAPE_MISTAKES = {
         _shapes(_right_sides, lambda w, h: (-w, -h, w, h))
     ),
     _NOT_CENTRED: _shapes(_right_sides, lambda w, h: (0 * w, 0 * h, w, h)),
+    "a box is (x1, y1, x2, y2): the upper left corner, then the lower right; you put both x first": (
+        _shapes(_right_sides, lambda w, h: (-w / 2, w / 2, -h / 2, h / 2))
+    ),
+    "the four numbers of a box are torn apart: stack them along a new last dimension, dim=-1, before the reshape": (
+        lambda sizes, ratios: cell_anchors(sizes, ratios).T.reshape(-1, 4)
+    ),
     "you paired sizes with ratios one by one; every size gets every ratio": (
         lambda sizes, ratios: torch.cat([cell_anchors([s], [r]) for s, r in zip(sizes, ratios)])
     ),
@@ -201,6 +207,13 @@ def _first_best(iou: Tensor, low: float, high: float) -> Tensor:
     return matched
 
 
+def _in_band(iou: Tensor, low: float, high: float) -> Tensor:
+    """Low-quality matches between low and high alone."""
+    if len(iou) == 0:
+        return _match(iou, low, high)
+    return torch.where(iou.amax(0) < low, BELOW_LOW, _match(iou, low, high))
+
+
 def _strict(iou: Tensor, low: float, high: float) -> Tensor:
     return _match(iou, low, math.nextafter(high, 1) if iou.dtype == torch.float64 else high + 1e-7)
 
@@ -215,6 +228,7 @@ def _where(iou: Tensor, low: float, high: float, found: Callable) -> Tensor:
 
 
 _MATCH_MISTAKES = {
+    "an object's best anchor is kept whatever the IoU, below `low` too; yours are kept in the band alone": _in_band,
     "low-quality matches are missing: an object that no anchor reaches keeps its best anchor, whatever the IoU": (
         _plain_match
     ),
@@ -264,7 +278,7 @@ def decode_deltas(function: Callable[[Tensor, Tensor], Tensor]) -> None:
         xywh_to_xyxy(5 + 60 * torch.rand(40, 4, dtype=torch.float64, generator=generator)) for _ in range(2)
     )
     check.value("the way back from `encode`, 40 pairs", encode(objects, start), start, expected=objects)
-    huge = torch.tensor([[0.0, 0, 9, -9], [0, 0, 0, 4.2]])
+    huge = torch.tensor([[0.0, 0, 9, -9], [5, -5, 0, 4.2]])
     check.value("an untrained head asks for giants", huge, anchors, hint=_LIMIT)
     check.value("no anchors (N = 0)", deltas[:0], anchors[:0], hint=_EMPTY)
     check.gradient("the gradient by the deltas", encode(objects, start), start)
@@ -303,6 +317,15 @@ _DECODE_MISTAKES = {
     _LIMIT: _decoder(_centre, lambda size, log: size * log.exp()),
     "only growing is limited: a very negative dw makes a small box, and that is no danger": (
         _decoder(_centre, lambda size, log: size * log.clamp(-math.log(1000 / 16), math.log(1000 / 16)).exp())
+    ),
+    "limit dw and dh alone: dx and dy are shifts, they go into no exponential": (
+        lambda deltas, anchors: decode(deltas.clamp(max=math.log(1000 / 16)), anchors)
+    ),
+    "limit dw and dh alone, and from above alone: dx and dy are shifts, they go into no exponential": (
+        lambda deltas, anchors: decode(deltas.clamp(-math.log(1000 / 16), math.log(1000 / 16)), anchors)
+    ),
+    "62.5 limits how many times a side grows, not the side in pixels: clamp dw and dh, before the exponential": (
+        _decoder(_centre, lambda size, log: (size * log.exp()).clamp(max=1000 / 16))
     ),
     "the shift is in units of the anchor's size: multiply dx by its width and dy by its height": (
         _decoder(lambda place, size, shift, new: place + shift, _sides)

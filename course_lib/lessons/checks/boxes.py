@@ -54,10 +54,9 @@ def _from_yolo(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return clip_boxes(cxcywh_to_xyxy(_pixels(boxes, size)), size)
 
 
-def _whole_sides(boxes: Tensor) -> Tensor:
-    """cxcywh to corners that lie a whole side from the centre."""
-    cx, cy, w, h = boxes.unbind(-1)
-    return torch.stack((cx - w, cy - h, cx + w, cy + h), dim=-1)
+def _corner_cut(boxes: Tensor) -> Tensor:
+    """cxcywh to xywh whose corner is cut at 0 and whose sides are not."""
+    return torch.cat(((boxes[:, :2] - boxes[:, 2:] / 2).clamp(min=0), boxes[:, 2:]), dim=1)
 
 
 _FROM_YOLO_MISTAKES = {
@@ -74,7 +73,7 @@ _FROM_YOLO_MISTAKES = {
         lambda boxes, size: clip_boxes(xywh_to_xyxy(_pixels(boxes, size)), size)
     ),
     "from the centre to an edge it is half a side, not a whole one": (
-        lambda boxes, size: clip_boxes(_whole_sides(_pixels(boxes, size)), size)
+        lambda boxes, size: clip_boxes(cxcywh_to_xyxy(_pixels(boxes, size) * boxes.new_tensor((1, 1, 2, 2))), size)
     ),
     "the numbers are shares of the image; multiply by its width and height to get pixels": (
         lambda boxes, size: clip_boxes(cxcywh_to_xyxy(boxes), size)
@@ -92,6 +91,15 @@ _FROM_YOLO_MISTAKES = {
         lambda boxes, size: xyxy_to_xywh(_from_yolo(boxes, size))
     ),
     "do not round: a box need not end on a whole pixel": lambda boxes, size: _from_yolo(boxes, size).round(),
+    "you cut the left and top edge before you added the sides: work out all four edges, then cut": (
+        lambda boxes, size: clip_boxes(xywh_to_xyxy(_corner_cut(_pixels(boxes, size))), size)
+    ),
+    "x ends at the width and y at the height, not both at the larger of the two": (
+        lambda boxes, size: clip_boxes(cxcywh_to_xyxy(_pixels(boxes, size)), (max(size), max(size)))
+    ),
+    "you left boxes out; one that sticks out is kept, with its corners moved to the border": (
+        lambda b, size: _from_yolo(b, size)[(_from_yolo(b, size) == cxcywh_to_xyxy(_pixels(b, size))).all(1)]
+    ),
 }
 
 # ---- 01-2 ---------------------------------------------------------------------------------------------------------
@@ -108,8 +116,8 @@ def iou_matrix(function: Callable[[Tensor, Tensor], Tensor]) -> None:
     """
     check = Exercise("01-2", function, reference=box_iou, mistakes=_IOU_MATRIX_MISTAKES)
     a = torch.tensor([[0.0, 0, 4, 4], [10, 2, 12, 8]])
-    b = torch.tensor([[10.0, 6, 14, 8], [3, 0, 8, 4], [0, 0, 4, 4]])
-    check.value("two boxes and two", a, b[:2], expected=torch.tensor([[0, 4 / 32], [4 / 16, 0]]))
+    b = torch.tensor([[10.0, 6, 14, 8], [1, 0, 8, 4], [0, 0, 4, 4]])
+    check.value("two boxes and two", a, b[:2], expected=torch.tensor([[0, 12 / 32], [4 / 16, 0]]))
     check.shape("two boxes and three", a, b, hint=_AXES)
     check.dtype("two boxes and three", a, b)
     check.value("40 random boxes and 25", _boxes(40, seed=2), _boxes(25, seed=3))
@@ -147,7 +155,7 @@ _IOU_MATRIX_MISTAKES = {
     _NO_AREA: lambda a, b: _matrix_over(_matrix_overlap(a, b), a, b),
     "your matrix is transposed: row n belongs to a[n], column m to b[m]": lambda a, b: box_iou(a, b).T,
     "you compared a[n] with b[n] alone; here every a meets every b": paired_iou,
-    _AREAS: lambda a, b: _matrix_over_row(a, b),
+    _AREAS: lambda a, b: _matrix_overlap(a, b) / (box_area(a) + box_area(b) - _matrix_overlap(a, b)),
     "apart boxes have an intersection of negative width or height; clamp both at 0 before you multiply": (
         lambda a, b: _matrix_over(_matrix_sides(a, b).prod(-1), a, b)
     ),
@@ -170,13 +178,10 @@ _IOU_MATRIX_MISTAKES = {
     "you read the boxes as (x, y, width, height); the last two numbers are the right and bottom edge": (
         lambda a, b: box_iou(xywh_to_xyxy(a), xywh_to_xyxy(b))
     ),
+    f"the areas have changed axes. {_AREAS[0].upper()}{_AREAS[1:]}": (
+        lambda a, b: _matrix_over(_matrix_overlap(a, b), b, a)
+    ),
 }
-
-
-def _matrix_over_row(a: Tensor, b: Tensor) -> Tensor:
-    """IoU whose union adds the two rows of areas: without an error only where there are as many a as b."""
-    inter = _matrix_overlap(a, b)
-    return inter / (box_area(a) + box_area(b) - inter)
 
 
 # ---- 01-3 ---------------------------------------------------------------------------------------------------------
@@ -255,6 +260,15 @@ _GIOU_MISTAKES = {
     "the hull is cut off from the gradient; it depends on the boxes as the intersection does": (
         _from_parts(lambda i, u, c: i / u - (c.detach() - u) / c.detach())
     ),
+    "your union is the sum of the areas; it counts the intersection once, so subtract it": (
+        _from_parts(lambda i, u, c: i / (u + i) - (c - u - i) / c)
+    ),
+    "the union in your penalty is the sum of the areas; it counts the intersection once, so subtract it": (
+        _from_parts(lambda i, u, c: i / u - (c - u - i) / c)
+    ),
+    "the IoU part is a share of the union; only the penalty is a share of the hull": (
+        _from_parts(lambda i, u, c: i / c - (c - u) / c)
+    ),
 }
 
 
@@ -332,6 +346,20 @@ def _last_alone(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     return torch.stack(keep)
 
 
+def _one_round(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Keeps the best box and all that do not overlap it."""
+    order = _best_first(scores)
+    overlaps = box_iou(boxes[order[:1]], boxes[order])[0] > iou_threshold
+    return torch.cat((order[:1], order[1:][~overlaps[1:]]))
+
+
+def _drops_both(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Keeps the boxes that overlap no other."""
+    order = _best_first(scores)
+    overlaps = box_iou(boxes[order], boxes[order]).fill_diagonal_(0) > iou_threshold
+    return order[~overlaps.any(0)]
+
+
 def _as_mask(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     mask = torch.zeros(len(boxes), dtype=torch.bool)
     mask[nms_greedy(boxes, scores, iou_threshold)] = True
@@ -362,4 +390,6 @@ _NMS_MISTAKES = {
     "you gave back a Python list; make a tensor of it: torch.tensor(keep, dtype=torch.int64)": (
         lambda boxes, scores, t: nms_greedy(boxes, scores, t).tolist()
     ),
+    "you went one round; repeat with the best of what is left, until nothing is": _one_round,
+    "of two boxes that overlap you dropped both; the one with the better score stays": _drops_both,
 }

@@ -43,7 +43,8 @@ def focal_loss(function: Callable[[Tensor, Tensor, float, float], Tensor]) -> No
     generator = torch.Generator().manual_seed(0)
     many = 3 * torch.randn(40, 5, dtype=torch.float64, generator=generator)
     ones = (torch.rand(40, 5, generator=generator) < 0.2).double()
-    check.value("40 random anchors of 5 classes, γ = 1.5", many, ones, 0.3, 1.5)
+    # 0.375 is exact in float32, which is what torch.where makes of two plain numbers
+    check.value("40 random anchors of 5 classes, γ = 1.5", many, ones, 0.375, 1.5)
     check.gradient("the gradient by the logits", many, ones, 0.25, 2.0)
     check.value("no entries at all", logits[:0], targets[:0], 0.25, 2.0, expected=torch.tensor(0.0))
     check.done()
@@ -109,6 +110,9 @@ _FOCAL_MISTAKES = {  # first those that agree with the reference but for large l
     ),
     "only the ones are weighed by α; the zeros need 1 − α": (
         lambda x, y, alpha, gamma: ((1 + (alpha - 1) * y) * _terms(x, y, -1.0, gamma)).sum()
+    ),
+    "the zeros are missing: background has a loss too, with p_t = σ(−logit)": (
+        lambda x, y, alpha, gamma: (y * _terms(x, y, alpha, gamma)).sum()
     ),
     "that is weighted cross entropy: the factor (1 − p_t)^γ is missing": (
         lambda x, y, alpha, gamma: _focal_sum(x, y, alpha, 0.0)
@@ -201,6 +205,12 @@ _SLOPE_MISTAKES = {
     "γ p_t log p_t has lost its p_t: dp_t/dz is p_t (1 − p_t)": (
         lambda z, gamma: (1 - z.sigmoid()) ** gamma * (gamma * F.logsigmoid(z) - (1 - z.sigmoid()))
     ),
+    "γ is missing before p_t log p_t: the power γ comes down as a factor": (
+        lambda z, gamma: (1 - z.sigmoid()) ** gamma * (z.sigmoid() * F.logsigmoid(z) - (1 - z.sigmoid()))
+    ),
+    "1 / p_t is the derivative of log p_t by p_t; by z it is 1 − p_t": (
+        lambda z, gamma: (1 - z.sigmoid()) ** gamma * (gamma * z.sigmoid() * F.logsigmoid(z) - 1 / z.sigmoid())
+    ),
     "z is a logit; p_t is σ(z)": lambda z, gamma: (1 - z) ** gamma * (gamma * z * z.log() - (1 - z)),
     "that is the loss; its derivative by z is asked for": lambda z, gamma: -((-z).sigmoid() ** gamma) * F.logsigmoid(z),
     "give back one slope for each logit, not their sum": lambda z, gamma: _slope(z, gamma).sum(),
@@ -244,6 +254,7 @@ _BIAS_MISTAKES = {
 
 # ---- 02-4 ---------------------------------------------------------------------------------------------------------
 
+_NO_ONE_HOT = f"{_ONE_NUMBER}; F.one_hot takes no −1 and no −2: compare the labels with torch.arange(K) instead"
 _EMPTY_IMAGE = "an image without objects has a loss, its false alarms: divide by at least 1"
 
 
@@ -253,15 +264,16 @@ def class_loss(function: Callable[[Tensor, Tensor, float, float], Tensor]) -> No
     Labels are a class 0 … K−1, −1 for background, −2 for left out. Raises CheckFailed at the first wrong answer.
     """
     check = Exercise("02-4", function, reference=_class_loss, mistakes=_CLASS_MISTAKES)
-    logits = torch.tensor([[1.0, -1.0], [0.0, -1.0], [-1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [0.0, 0.0]]) * _LOG9
-    labels = torch.tensor([0, 1, 1, BACKGROUND, BACKGROUND, IGNORED])
-    check.shape("six anchors, two classes", logits, labels, 0.25, 2.0, hint=_ONE_NUMBER)
-    check.dtype("six anchors in float64", logits.double(), labels, 0.25, 2.0)
+    logits = torch.tensor([[1.0, -1.0], [0.0, -1.0], [-1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]] + 3 * [[0.0, 0.0]])
+    logits = logits * _LOG9
+    labels = torch.tensor([0, 1, 1, BACKGROUND, BACKGROUND, IGNORED, IGNORED, IGNORED])
+    check.shape("eight anchors, two classes", logits, labels, 0.25, 2.0, hint=_NO_ONE_HOT)
+    check.dtype("eight anchors in float64", logits.double(), labels, 0.25, 2.0)
     sure, torn, wrong = (-((1 - p) ** 2) * math.log(p) for p in (0.9, 0.5, 0.1))  # FL at p_t of 0.9, 0.5, 0.1
     ones = 0.25 * (sure + wrong + sure)
     zeros = 0.75 * (sure + torn + sure + (sure + wrong) + (sure + sure))
     by_hand = torch.tensor((ones + zeros) / 3)
-    check.value("three on objects, two background, one left out", logits, labels, 0.25, 2.0, expected=by_hand)
+    check.value("three on objects, two background, three left out", logits, labels, 0.25, 2.0, expected=by_hand)
     generator = torch.Generator().manual_seed(0)
     many = 2 * torch.randn(60, 4, dtype=torch.float64, generator=generator) - 2
     kinds = torch.randint(-8, 4, (60,), generator=generator).clamp(min=IGNORED)
@@ -319,12 +331,23 @@ _CLASS_MISTAKES = {
     "class 0 is a class: anchors on objects are those with labels >= 0, not > 0": (
         _divided(lambda x, labels: (labels > 0).sum().clamp(min=1))
     ),
+    "anchors with label −2 are left out, and no objects: count labels >= 0, not labels != −1": (
+        _divided(lambda x, labels: (labels != BACKGROUND).sum().clamp(min=1))
+    ),
+    f"{_EMPTY_IMAGE} (you added a small number to the divisor instead)": (
+        _divided(lambda x, labels: _positives(labels) + 1e-6)
+    ),
     "you did not divide; divide by the number of anchors on objects": _loss_sum,
     "you added 1 to the number of anchors on objects; 1 is its least value: clamp(min=1)": (
         _divided(lambda x, labels: _positives(labels) + 1)
     ),
     "anchors with label −2 are left out: they are neither object nor background": (
         lambda x, labels, alpha, gamma: _class_loss(x, labels.clamp(min=BACKGROUND), alpha, gamma)
+    ),
+    "the codes are swapped: −1 is background and has a loss, −2 is left out": (
+        lambda x, labels, alpha, gamma: (
+            _loss_sum(x, torch.where(labels < 0, -3 - labels, labels), alpha, gamma) / _positives(labels).clamp(min=1)
+        )
     ),
     "background has no class: as an index, −1 is the last one; its row of targets is all 0": (
         lambda x, labels, alpha, gamma: (

@@ -48,12 +48,14 @@ def _match(
     only_free: bool = True,
     crowds: str = "last",
     first: bool = False,
+    stop: bool = True,
     none: int = -1,
 ) -> Callable:
     """Matching as in the exercise, with a switch for each thing that can be got wrong.
 
     crowds: "last" is right; "once", "equal" (no order), "never" are not. first: take the first that reaches, not the
-    best. only_free: look among the free ones alone. once: an object is taken once.
+    best. stop: look for no crowd after an object. only_free: look among the free ones alone. once: an object is taken
+    once.
     """
 
     def answer(overlap: Tensor, threshold: float, crowd: Tensor) -> Tensor:
@@ -71,7 +73,8 @@ def _match(
                     matched[d] = best
                     if once and (crowds == "once" or not is_crowd[best]):
                         taken.add(best)
-                    break
+                    if stop:
+                        break
         return matched
 
     return answer
@@ -117,6 +120,9 @@ _MATCH_MISTAKES = {
     "a crowd can be found any number of times: do not mark it as taken": _match(crowds="once"),
     "an object comes before a crowd, however large the overlap with the crowd: look among the objects first": (
         _match(crowds="equal")
+    ),
+    "a detection that has found an object is done: without a break (or an if) a crowd takes it away again": (
+        _match(stop=False)
     ),
     "what lies in a crowd is matched with it: look among the crowds when no object is found": _match(crowds="never"),
 }
@@ -266,6 +272,9 @@ _RECALL_MISTAKES = {
     ),
     "that is the recall at the first threshold alone; average over all of them": (
         lambda overlap, thresholds, limit: _average_recall(overlap, thresholds[:1], limit)
+    ),
+    "that is a recall for each threshold; give back their mean, one number": (
+        lambda overlap, thresholds, limit: torch.tensor(_recalls(overlap[:limit], thresholds, _found)).double()
     ),
     "you added the recalls up; divide by the number of thresholds": (
         lambda overlap, thresholds, limit: sum(_recalls(overlap[:limit], thresholds, _found))

@@ -1,203 +1,19 @@
-"""Checks of lesson 04: the receptive field, a residual block, the top-down path, a whole feature pyramid."""
+"""Checks of lesson 04, the pyramid: the top-down path, and a whole feature pyramid."""
 
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from course_lib.lessons.checks.base import Exercise
-from course_lib.nn.backbones import BasicBlock
+from course_lib.lessons.checks.base import CheckFailed, Exercise
+from course_lib.lessons.checks.inputs import NO_IMAGES, Named, fill, normal
 from course_lib.nn.fpn import FPN
-from course_lib.nn.receptive_field import receptive_field as _reference_field
-
-Layers = Sequence[tuple[int, int]]
-_NO_IMAGES = "a batch of no images is a batch too: B = 0 needs no case of its own"
-
-# ---- 04-1 ---------------------------------------------------------------------------------------------------------
-
-
-def receptive_field(function: Callable[[Layers], tuple[int, int]]) -> None:
-    """Exercise 04-1: `receptive_field(layers)`, a list of (kernel, stride), gives the field and the stride in px.
-
-    Raises CheckFailed at the first wrong answer.
-    """
-    check = Exercise("04-1", function, reference=_reference_field, mistakes=_FIELD_MISTAKES)
-    check.shape("one layer 3×3", [(3, 1)])
-    check.value("three layers 3×3 of stride 1", [(3, 1)] * 3, expected=(7, 1))
-    check.value("3×3 of stride 2, 7×7 of stride 2, 3×3", [(3, 2), (7, 2), (3, 1)], expected=(3 + 6 * 2 + 2 * 4, 4))
-    check.value("1×1 of stride 2 and 3×3 of stride 3", [(1, 2), (3, 3)], expected=(5, 6))
-    dice = random.Random(0)
-    many = [(dice.choice((1, 2, 3, 5, 7)), dice.choice((1, 1, 2, 3))) for _ in range(12)]
-    check.value("12 random layers", many)
-    check.value("no layer at all: a pixel sees itself", [], expected=(1, 1))
-    check.done()
-
-
-def _field(layers: Layers, *, widen: Callable[[int], int] = lambda kernel: kernel - 1, start: int = 1) -> int:
-    """The field; `widen` says by how many steps a kernel widens it."""
-    steps = accumulate((stride for _, stride in layers), lambda a, b: a * b, initial=1)
-    return start + sum(widen(kernel) * step for (kernel, _), step in zip(layers, steps))
-
-
-def _stride(layers: Layers) -> int:
-    return _reference_field(layers)[1]
-
-
-def _own_stride(layers: Layers) -> tuple[int, int]:
-    steps = accumulate((stride for _, stride in layers), lambda a, b: a * b)
-    return 1 + sum((kernel - 1) * step for (kernel, _), step in zip(layers, steps)), _stride(layers)
-
-
-def _last_stride(layers: Layers) -> tuple[int, int]:
-    before = [1, *(stride for _, stride in layers)]
-    return 1 + sum((kernel - 1) * step for (kernel, _), step in zip(layers, before)), _stride(layers)
-
-
-def _summed_strides(layers: Layers) -> tuple[int, int]:
-    steps = list(accumulate((stride for _, stride in layers), initial=1))
-    return 1 + sum((kernel - 1) * step for (kernel, _), step in zip(layers, steps)), steps[-1]
-
-
-_FIELD_MISTAKES = {
-    "the strides are not used: behind a layer of stride 2, a step to the next cell is twice as many pixels": (
-        lambda layers: (1 + sum(kernel - 1 for kernel, _ in layers), _stride(layers))
-    ),
-    "you added whole kernels; neighbours share all but one step, so a kernel k widens the field by k − 1 steps": (
-        lambda layers: (_field(layers, widen=lambda kernel: kernel), _stride(layers))
-    ),
-    "a layer's own stride does not widen its own cells, only those of the layers behind it; multiply afterwards": (
-        _own_stride
-    ),
-    "you took the stride of the layer before alone; all strides before it count, multiplied": _last_stride,
-    "you added the strides up; they multiply: two layers of stride 2 make a step of 4 pixels": _summed_strides,
-    "begin with 1: before the first layer a cell is a pixel, and it sees itself": (
-        lambda layers: (_field(layers, start=0), _stride(layers))
-    ),
-    "you went through the layers from the last to the first; start at the image": (
-        lambda layers: _reference_field(list(reversed(layers)))
-    ),
-    "field and stride are swapped": lambda layers: _reference_field(layers)[::-1],
-    "give back two numbers, the field and the stride": lambda layers: _field(layers),
-    "the second number is the stride of the whole stack, the product of all strides, not that of the last layer": (
-        lambda layers: (_field(layers), layers[-1][1])
-    ),
-    "a kernel of size k reaches (k − 1) / 2 steps to *each* side; you counted one side": (
-        lambda layers: (_field(layers, widen=lambda kernel: (kernel - 1) // 2), _stride(layers))
-    ),
-}
-
-# ---- 04-2 ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Named:
-    """Modules as an argument of a check: an error shows the text instead of a page of layers."""
-
-    text: str
-    module: nn.Module
-
-    def __str__(self) -> str:
-        return self.text
-
-
-_SHORTCUT = "the block changes the shape, so x itself cannot be added: where `shortcut` is not None, add shortcut(x)"
-
-
-def residual_block(function: Callable[..., Tensor]) -> None:
-    """Exercise 04-2: `residual_block(x, conv1, bn1, conv2, bn2, shortcut)` gives relu(F(x) + shortcut(x)).
-
-    Raises CheckFailed at the first wrong answer.
-    """
-
-    def solve(x: Tensor, block: _Named) -> Tensor:
-        b = block.module
-        return function(x, b.conv1, b.bn1, b.conv2, b.bn2, b.downsample)
-
-    check = Exercise("04-2", solve, reference=lambda x, block: block.module(x), mistakes=_BLOCK_MISTAKES)
-    same, half = _block(4, 4, stride=1, seed=0), _block(3, 4, stride=2, seed=1)
-    x = _random(2, 4, 5, 6, seed=2)
-    check.shape("a block that keeps the shape", x.float(), _Named("modules in float32", _block(4, 4, 1, 0).float()))
-    check.dtype("a block that keeps the shape", x, _Named("modules in float64", same))
-    by_hand = _Named("conv1 doubles, conv2 takes −¼, the norms do nothing, no shortcut", _plain_block())
-    pixels = torch.tensor([[[[4.0, -4.0, 0.0]]]])
-    check.value("three pixels", pixels, by_hand, expected=torch.tensor([[[[2.0, 0.0, 0.0]]]]))
-    check.value("random features", x, _Named("modules of random weights, no shortcut", same))
-    halved = _Named("modules of random weights, conv1 of stride 2, a shortcut 1×1 of stride 2", half)
-    check.value("a block of stride 2", _random(2, 3, 7, 5, seed=3), halved, hint=_SHORTCUT)
-    check.value("no images (B = 0)", x[:0], _Named("modules of random weights", same), hint=_NO_IMAGES)
-    check.gradient("the gradient by x", x, _Named("modules of random weights", same))
-    check.done()
-
-
-def _random(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def _fill(module: nn.Module, seed: int) -> nn.Module:
-    """Random float64 weights, biases and statistics, the same on every machine; the global generator is left alone."""
-    module = module.double().eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
-    for value in module.state_dict().values():
-        value.copy_(0.5 * torch.randn(value.shape, dtype=torch.float64, generator=generator))
-    for layer in module.modules():
-        if hasattr(layer, "running_var"):
-            layer.running_var.abs_().add_(0.5)
-    return module
-
-
-def _block(in_channels: int, width: int, stride: int, seed: int) -> BasicBlock:
-    return _fill(BasicBlock(in_channels, width, stride=stride, norm={"kind": "frozen"}, stride_in="3x3"), seed)
-
-
-def _plain_block() -> BasicBlock:
-    block = BasicBlock(1, 1, stride=1, norm={"kind": "frozen", "eps": 0.0}, stride_in="3x3").requires_grad_(False)
-    for conv, value in ((block.conv1, 2.0), (block.conv2, -0.25)):
-        conv.weight.zero_()[0, 0, 1, 1] = value
-    return block
-
-
-def _branch(x: Tensor, b: BasicBlock, between: Callable = F.relu, norm2: bool = True) -> Tensor:
-    x = b.conv2(between(b.bn1(b.conv1(x))))
-    return b.bn2(x) if norm2 else x
-
-
-def _identity(x: Tensor, b: BasicBlock) -> Tensor:
-    return x if b.downsample is None else b.downsample(x)
-
-
-def _wrong_block(formula: Callable[[Tensor, BasicBlock], Tensor]) -> Callable[[Tensor, _Named], Tensor]:
-    return lambda x, block: formula(x, block.module)
-
-
-_BLOCK_MISTAKES = {
-    "the shortcut is missing: that is what makes the block residual; add it before the last ReLU": (
-        _wrong_block(lambda x, b: F.relu(_branch(x, b)))
-    ),
-    "the last ReLU is missing; it comes after the sum": _wrong_block(lambda x, b: _branch(x, b) + _identity(x, b)),
-    "the last ReLU comes after the sum; you applied it to the branch and then added": (
-        _wrong_block(lambda x, b: F.relu(_branch(x, b)) + _identity(x, b))
-    ),
-    "the ReLU between the two convolutions is missing; without it they are one linear map": (
-        _wrong_block(lambda x, b: F.relu(_branch(x, b, between=lambda y: y) + _identity(x, b)))
-    ),
-    "the shortcut takes the block's input x; you gave it what the first convolution made of x": (
-        _wrong_block(lambda x, b: F.relu(b.bn2(b.conv2(y := F.relu(b.bn1(b.conv1(x))))) + _identity(y, b)))
-    ),
-    "bn2 is missing": _wrong_block(lambda x, b: F.relu(_branch(x, b, norm2=False) + _identity(x, b))),
-    "bn2 normalises the branch alone; the shortcut is added after it": (
-        _wrong_block(lambda x, b: F.relu(b.bn2(_branch(x, b, norm2=False) + _identity(x, b))))
-    ),
-    "the first norm comes before the ReLU: conv1, bn1, ReLU": (
-        _wrong_block(lambda x, b: F.relu(b.bn2(b.conv2(b.bn1(F.relu(b.conv1(x))))) + _identity(x, b)))
-    ),
-}
 
 # ---- 04-3 ---------------------------------------------------------------------------------------------------------
 
+_LIST_CHANGED = "your function changed the list `laterals`, which still belongs to whoever passed it in: make a new one"
 _SIZE = "on odd sizes a doubled map does not fit: upsample to size=fine.shape[-2:] instead of by scale_factor=2"
 
 
@@ -206,7 +22,15 @@ def top_down(function: Callable[[list[Tensor]], list[Tensor]]) -> None:
 
     Raises CheckFailed at the first wrong answer.
     """
-    check = Exercise("04-3", lambda *maps: function(list(maps)), reference=_top_down, mistakes=_TOP_DOWN_MISTAKES)
+
+    def solve(*maps: Tensor) -> list[Tensor]:
+        laterals = list(maps)
+        merged = function(laterals)
+        if len(laterals) != len(maps) or any(a is not b for a, b in zip(laterals, maps)):
+            raise CheckFailed(f"04-3\n  Hint: {_LIST_CHANGED}.")
+        return merged
+
+    check = Exercise("04-3", solve, reference=_top_down, mistakes=_TOP_DOWN_MISTAKES)
     fine = torch.arange(16.0).reshape(1, 1, 4, 4)
     coarse, top = torch.tensor([[[[10.0, 20.0], [30.0, 40.0]]]]), torch.tensor([[[[100.0]]]])
     check.shape("maps of 4×4, 2×2 and 1×1", fine, coarse, top)
@@ -214,10 +38,10 @@ def top_down(function: Callable[[list[Tensor]], list[Tensor]]) -> None:
     rows = [[110, 111, 122, 123], [114, 115, 126, 127], [138, 139, 150, 151], [142, 143, 154, 155]]
     worked_out = (torch.tensor([[rows]]).float(), below, top)
     check.value("maps of 4×4, 2×2 and 1×1", fine, coarse, top, expected=worked_out)
-    odd = [_random(2, 3, *size, seed=k) for k, size in enumerate(((13, 9), (7, 5), (4, 3), (2, 2)))]
+    odd = [normal(2, 3, *size, seed=k) for k, size in enumerate(((13, 9), (7, 5), (4, 3), (2, 2)))]
     check.value("maps of odd sizes: 13×9, 7×5, 4×3, 2×2", *odd, hint=_SIZE)
     check.value("a single map", top, expected=(top,))
-    check.value("no images (B = 0)", *(m[:0] for m in odd), hint=_NO_IMAGES)
+    check.value("no images (B = 0)", *(m[:0] for m in odd), hint=NO_IMAGES)
     check.gradient("the gradient by the finest map", *odd)
     check.done()
 
@@ -249,6 +73,10 @@ def _one_level_down(*laterals: Tensor) -> list[Tensor]:
     return [*(fine + _up(coarse, fine) for fine, coarse in pairwise(laterals)), laterals[-1]]
 
 
+def _top_alone(*laterals: Tensor) -> list[Tensor]:
+    return [*(fine + _up(laterals[-1], fine) for fine in laterals[:-1]), laterals[-1]]
+
+
 def _all_levels_down(*laterals: Tensor) -> list[Tensor]:
     merged = [laterals[-1]]
     for lateral in reversed(laterals[:-1]):
@@ -269,6 +97,10 @@ _TOP_DOWN_MISTAKES = {
     "upsample by mode='nearest'; you blended neighbours (align_corners=True)": (
         lambda *maps: _merge(maps, lambda a, b: a + _up(b, a, mode="bilinear", align_corners=True))
     ),
+    "mode='nearest-exact' picks other cells where the sizes are odd; the pyramid has mode='nearest'": (
+        lambda *maps: _merge(maps, lambda a, b: a + _up(b, a, mode="nearest-exact"))
+    ),
+    "you added the coarsest map to each; add the merged map of the next coarser level": _top_alone,
     "the lateral is missing: add the upsampled map to it, or all detail of the fine map is lost": (
         lambda *maps: _merge(maps, lambda a, b: _up(b, a))
     ),
@@ -297,12 +129,12 @@ def fpn_forward(function: Callable[..., list[Tensor]]) -> None:
     Raises CheckFailed at the first wrong answer.
     """
 
-    def solve(c3: Tensor, c4: Tensor, c5: Tensor, fpn: _Named) -> list[Tensor]:
+    def solve(c3: Tensor, c4: Tensor, c5: Tensor, fpn: Named) -> list[Tensor]:
         m = fpn.module
         return function([c3, c4, c5], list(m.lateral), list(m.output), m.p6, m.p7)
 
     check = Exercise("04-4", solve, reference=_wrong_fpn(), mistakes=_FPN_MISTAKES)
-    by_hand = _Named("lateral and output do nothing, p6 takes −1, p7 takes 1", _plain_fpn())
+    by_hand = Named("lateral and output do nothing, p6 takes −1, p7 takes 1", _plain_fpn())
     c3, c4 = torch.ones(1, 1, 4, 4), torch.tensor([[[[10.0, 20.0], [30.0, 40.0]]]])
     c5 = torch.full((1, 1, 1, 1), 100.0)
     check.shape("one channel, maps of 4×4, 2×2 and 1×1", c3, c4, c5, by_hand, hint="[P3, P4, P5, P6, P7] are five maps")
@@ -310,21 +142,21 @@ def fpn_forward(function: Callable[..., list[Tensor]]) -> None:
     p3 = 1 + p4.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     worked_out = (p3, p4, c5, -c5, 0 * c5)
     check.value("one channel, maps of 4×4, 2×2 and 1×1", c3, c4, c5, by_hand, expected=worked_out)
-    maps = [_random(2, c, *size, seed=c) for c, size in ((3, (8, 12)), (5, (4, 6)), (4, (2, 3)))]
+    maps = [normal(2, c, *size, seed=c) for c, size in ((3, (8, 12)), (5, (4, 6)), (4, (2, 3)))]
     check.value("random maps and weights", *maps, _named_fpn(3, 5, 4, seed=1))
-    odd = [_random(2, c, *size, seed=c) for c, size in ((3, (13, 9)), (5, (7, 5)), (6, (4, 3)))]
+    odd = [normal(2, c, *size, seed=c) for c, size in ((3, (13, 9)), (5, (7, 5)), (6, (4, 3)))]
     check.value(
         "odd sizes, C5 of other channels than P5", *odd, _named_fpn(3, 5, 6, seed=2), hint=f"{_SOURCE}; {_SIZE}"
     )
-    check.value("no images (B = 0)", *(m[:0] for m in maps), _named_fpn(3, 5, 4, seed=1), hint=_NO_IMAGES)
+    check.value("no images (B = 0)", *(m[:0] for m in maps), _named_fpn(3, 5, 4, seed=1), hint=NO_IMAGES)
     check.gradient("the gradient by C3", *maps, _named_fpn(3, 5, 4, seed=1))
     check.done()
 
 
-def _named_fpn(c3: int, c4: int, c5: int, seed: int) -> _Named:
+def _named_fpn(c3: int, c4: int, c5: int, seed: int) -> Named:
     channels = {"c3": c3, "c4": c4, "c5": c5}
-    fpn = _fill(FPN(channels, channels=4, extra="p6p7_from_c5"), seed)
-    return _Named("modules of random weights, d = 4", fpn)
+    fpn = fill(FPN(channels, channels=4, extra="p6p7_from_c5"), seed)
+    return Named("modules of random weights, d = 4", fpn)
 
 
 def _plain_fpn() -> FPN:
@@ -343,7 +175,7 @@ def _wrong_fpn(
 ) -> Callable[..., list[Tensor]]:
     """A pyramid with one part replaced; with none it is the right one."""
 
-    def forward(c3: Tensor, c4: Tensor, c5: Tensor, fpn: _Named) -> list[Tensor]:
+    def forward(c3: Tensor, c4: Tensor, c5: Tensor, fpn: Named) -> list[Tensor]:
         m = fpn.module
         laterals = [conv(x) for conv, x in zip(m.lateral, (c3, c4, c5))]
         maps = smooth(list(m.output), merge(*laterals))
@@ -352,7 +184,7 @@ def _wrong_fpn(
     return forward
 
 
-def _smooth_first(c3: Tensor, c4: Tensor, c5: Tensor, fpn: _Named) -> list[Tensor]:
+def _smooth_first(c3: Tensor, c4: Tensor, c5: Tensor, fpn: Named) -> list[Tensor]:
     """The output convolution inside the top-down path: the next finer map hears of the smoothed one."""
     m = fpn.module
     maps = [m.output[2](m.lateral[2](c5))]
@@ -360,6 +192,12 @@ def _smooth_first(c3: Tensor, c4: Tensor, c5: Tensor, fpn: _Named) -> list[Tenso
         lateral = m.lateral[k](x)
         maps.insert(0, m.output[k](lateral + _up(maps[0], lateral)))
     return [*maps, p6 := m.p6(c5), m.p7(F.relu(p6))]
+
+
+def _p6_of_merged(c3: Tensor, c4: Tensor, c5: Tensor, fpn: Named) -> list[Tensor]:
+    m = fpn.module
+    p6 = m.p6(m.lateral[2](c5))
+    return [*_wrong_fpn(top=lambda m, c5, p5: [])(c3, c4, c5, fpn), p6, m.p7(F.relu(p6))]
 
 
 _FPN_MISTAKES = {
@@ -381,6 +219,13 @@ _FPN_MISTAKES = {
         smooth=lambda convs, maps: [c(m) for c, m in zip(reversed(convs), maps)]
     ),
     "you made P6 of P5; here it is made of C5": _wrong_fpn(top=lambda m, c5, p5: [p := m.p6(p5), m.p7(F.relu(p))]),
+    "you made P6 of M5, the lateral of C5; here it is made of C5 itself": _p6_of_merged,
+    "there is no ReLU on the pyramid's outputs: P3, P4 and P5 are what the 3×3 convolutions give": _wrong_fpn(
+        smooth=lambda convs, maps: [F.relu(c(m)) for c, m in zip(convs, maps)]
+    ),
+    "there is no ReLU on the laterals: what is added may be negative": _wrong_fpn(
+        merge=lambda *maps: _top_down(*map(F.relu, maps))
+    ),
     "the ReLU between P6 and P7 is missing; two convolutions in a row are one linear map": _wrong_fpn(
         top=lambda m, c5, p5: [p := m.p6(c5), m.p7(p)]
     ),

@@ -36,9 +36,9 @@ def iou(function: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 
 def _boxes(count: int, seed: int) -> Tensor:
-    """Random boxes (count, 4) float64 about the same place: many overlap, some do not."""
+    """Random boxes (count, 4) float64 about the same place, sides of 100 to 1,100 px: many overlap, some do not."""
     numbers = torch.rand(count, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return xywh_to_xyxy(numbers * 10 + torch.tensor([0, 0, 1, 1]))
+    return xywh_to_xyxy(numbers * 1000 + torch.tensor([0, 0, 100, 100]))
 
 
 def _sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,6 +50,11 @@ def _sides(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def _intersection(a: Tensor, b: Tensor) -> Tensor:
     width, height = _sides(a, b)
     return width.clamp(min=0) * height.clamp(min=0)
+
+
+def _hull(a: Tensor, b: Tensor) -> Tensor:
+    """Area of the smallest box around both."""
+    return (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(1)
 
 
 def _over(inter: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -90,6 +95,18 @@ _IOU_MISTAKES = {
     "that is the intersection in pixels; divide it by the union": _intersection,
     "you read the boxes as (x, y, width, height); the last two numbers are the right and bottom edge": _as_xywh,
     "you compared every a with every b; here a[n] meets b[n] alone": box_iou,
+    "you added the intersection to the areas; the union counts it once, so subtract it": (
+        lambda a, b: _intersection(a, b) / (box_area(a) + box_area(b) + _intersection(a, b))
+    ),
+    "the union needs brackets: without them only the first area divides": (
+        lambda a, b: _intersection(a, b) / box_area(a) + box_area(b) - _intersection(a, b)
+    ),
+    "minimum and maximum trade places: the intersection reaches from the larger left edge to the smaller right one": (
+        lambda a, b: _over(_hull(a, b), a, b)
+    ),
+    "you divided by the box around both; the union leaves its empty corners out": (
+        lambda a, b: _intersection(a, b) / _hull(a, b)
+    ),
 }
 
 # ---- 00-2 ---------------------------------------------------------------------------------------------------------
@@ -153,6 +170,12 @@ _FOCAL_MISTAKES = {
     "you averaged the terms; give back one number for each anchor": lambda p, y, gamma: _focal(p, y, gamma).mean(),
     "the weight is cut off from the gradient; it depends on p as the logarithm does": (
         lambda p, y, gamma: -((1 - _right(p, y)) ** gamma).detach() * _right(p, y).log()
+    ),
+    "background has a loss too: there p_t is 1 − p": lambda p, y, gamma: y * _focal(p, y, gamma),
+    "p are probabilities already; they need no sigmoid": lambda p, y, gamma: _focal(p.sigmoid(), y, gamma),
+    "the exponent is gamma, not always 2": lambda p, y, gamma: _focal(p, y, 2.0),
+    "there is no α here yet; leave the two kinds at equal weight": (
+        lambda p, y, gamma: torch.where(y > 0.5, 0.25, 0.75) * _focal(p, y, gamma)
     ),
 }
 
