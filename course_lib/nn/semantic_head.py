@@ -9,7 +9,7 @@ from course_lib.nn.norm import make_norm
 
 
 class SemanticHead(nn.Module):
-    """Panoptic FPN's: each level climbs to the finest one's size by convolutions and doublings; their sum is classified.
+    """Panoptic FPN's: each level climbs to the finest one's size by convolutions and doublings; the sum is classified.
 
     The level l steps above the finest has l times 3×3 convolution, norm, ReLU and bilinear doubling, the finest one
     convolution and no doubling. (Kirillov et al., Panoptic Feature Pyramid Networks, 2019, Sec. 3 and Fig. 3.)

@@ -67,7 +67,7 @@ def confusion(truth: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
 
 
 def class_ious(matrix: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class, from a confusion matrix (C, C): (C,) float64; NaN where it never occurs."""
+    """Intersection over union of each class from a confusion matrix (C, C): (C,) float64; NaN where it never occurs."""
     hits = matrix.diagonal()
     union = matrix.sum(0) + matrix.sum(1) - hits
     return np.divide(hits, union, out=np.full(len(matrix), np.nan), where=union > 0)
