@@ -24,6 +24,8 @@ from course_lib.detectors.presets.retinanet import (
 from course_lib.detectors.presets.specs import ResNetSpec
 from course_lib.detectors.presets.ssd import SSD300_TORCHVISION, SSDPreset
 from course_lib.detectors.presets.ssd import TINY as SSD_TINY
+from course_lib.detectors.presets.upsnet import PRESETS as UPSNET
+from course_lib.detectors.presets.upsnet import UPSNetPreset
 from course_lib.detectors.presets.yolo import DARKNET53, YOLOPreset
 from course_lib.detectors.presets.yolo import TINY as YOLO_TINY
 from course_lib.nn.preprocess import InputSpec
@@ -45,6 +47,7 @@ __all__ = [
     "ResNetSpec",
     "RetinaNetPreset",
     "SSDPreset",
+    "UPSNetPreset",
     "YOLOPreset",
     "get_family",
     "get_preset",
@@ -68,7 +71,15 @@ class Preset(typing.Protocol):
 
 CLASSES: dict[str, type] = {
     kind.family: kind
-    for kind in (RetinaNetPreset, SSDPreset, YOLOPreset, FasterRCNNPreset, MaskRCNNPreset, PanopticFPNPreset)
+    for kind in (
+        RetinaNetPreset,
+        SSDPreset,
+        YOLOPreset,
+        FasterRCNNPreset,
+        MaskRCNNPreset,
+        PanopticFPNPreset,
+        UPSNetPreset,
+    )
 }
 FAMILIES: dict[str, dict[str, Preset]] = {
     "retinanet": {p.name: p for p in (TINY, R50_TORCHVISION_V1, R50_TORCHVISION_V2, R50_DETECTRON2)},
@@ -77,6 +88,7 @@ FAMILIES: dict[str, dict[str, Preset]] = {
     "faster_rcnn": FASTER_RCNN,
     "mask_rcnn": MASK_RCNN,
     "panoptic_fpn": PANOPTIC_FPN,
+    "upsnet": UPSNET,
 }
 
 

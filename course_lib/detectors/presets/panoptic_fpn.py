@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from torch import nn
+
 from course_lib.detectors.panoptic_fpn import PanopticFPN, PanopticLossSpec
 from course_lib.detectors.presets import mask_rcnn
 from course_lib.detectors.presets.mask_rcnn import MaskRCNNPreset
@@ -38,19 +40,21 @@ class PanopticFPNPreset(MaskRCNNPreset):
 
     def parts(self, num_classes: int) -> dict:
         """The arguments of `PanopticFPN`."""
-        parts = super().parts(num_classes)
-        head = SemanticHead(
-            self.channels,
-            num_classes=self.num_stuff + 1,
-            num_levels=len(self.backbone.levels),
-            **vars(self.semantic_head),
-        )
-        return parts | {
-            "semantic_head": head,
+        return super().parts(num_classes) | {
+            "semantic_head": self.make_semantic_head(num_classes),
             "num_stuff": self.num_stuff,
             "panoptic_loss": self.panoptic_loss,
             "fusion": self.fusion,
         }
+
+    def make_semantic_head(self, num_classes: int) -> nn.Module:
+        """The head for K things, which it takes together, and the preset's stuff."""
+        return SemanticHead(
+            self.channels,
+            num_classes=1 + self.num_stuff,
+            num_levels=len(self.backbone.levels),
+            **vars(self.semantic_head),
+        )
 
 
 R50_DETECTRON2 = PanopticFPNPreset(**vars(mask_rcnn.R50_DETECTRON2))
