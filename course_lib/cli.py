@@ -96,20 +96,25 @@ def data_make(
         "noise": noise,
         "crowds": crowds,
     }
-    config = TownConfig(size=_size(size), **{k: v for k, v in dials.items() if v is not None})
+    config = TownConfig(size=_size("--size", size), **{k: v for k, v in dials.items() if v is not None})
     val = max(1, images // 8) if val is None else val
     make_town(out, train=images, val=val, config=config, seed=seed, workers=workers)
     print(f"{out}: {images} training and {val} validation images. Look at them: course data show {out}")
 
 
-def _size(text: str) -> int | tuple[int, int]:
+def _size(option: str, text: str) -> int | tuple[int, int]:
     try:
         sides = [int(part) for part in text.lower().split("x")]
     except ValueError:
         sides = []
     if len(sides) not in (1, 2):
-        raise ValueError(f"--size {text}: expected a number of pixels, or HEIGHTxWIDTH such as 96x160")
+        raise ValueError(f"{option} {text}: expected a number of pixels, or HEIGHTxWIDTH such as 96x160")
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def _size_pair(option: str, text: str | None) -> tuple[int, int] | None:
+    size = None if text is None else _size(option, text)
+    return (size, size) if isinstance(size, int) else size
 
 
 @data_app.command("show")
@@ -222,7 +227,7 @@ def evaluate(
     detections: Annotated[
         Path | None, typer.Option(help="Instead of a run: a COCO results JSON, judged against --annotations.")
     ] = None,
-    iou: Annotated[Judge, typer.Option(help="With --detections: overlap of boxes or of masks.")] = Judge.bbox,
+    iou: Annotated[Judge, typer.Option(help="Overlap of boxes or of masks.")] = Judge.bbox,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
     device: Device = "auto",
     threads: Threads = None,
@@ -238,17 +243,19 @@ def evaluate(
 
     if (run is None) == (detections is None):
         raise ValueError("give a run to evaluate, or --detections with --annotations")
+    if errors and iou != Judge.bbox:
+        raise ValueError("--errors looks at boxes: leave out --iou segm")
     if detections is not None:
         if annotations is None:
             raise ValueError("--detections needs --annotations, the ground truth to judge against")
-        if errors and iou != Judge.bbox:
-            raise ValueError("--errors looks at boxes: leave out --iou segm")
         metrics = evaluate_files(annotations, detections, iou_type=iou.value)
         anatomy = errors_of_files(annotations, detections) if errors else None
         _print_metrics(metrics, anatomy, as_json)
         return
     _set_threads(threads)
     model, label_map, _ = load_model(run)
+    if iou == Judge.segm and not getattr(model, "uses_masks", False):
+        raise ValueError(f"{run}: this detector finds boxes and no masks: leave out --iou segm")
     dataset = _open(data, images, annotations, split.value, label_map=label_map)
     results, _, seconds = detect_dataset(
         model.to(pick_device(device)),
@@ -257,7 +264,7 @@ def evaluate(
         precision=pick_precision(precision),
         progress=not as_json,
     )
-    metrics = evaluate_results(dataset.coco, results)
+    metrics = evaluate_results(dataset.coco, results, iou_type=iou.value)
     anatomy = error_anatomy(dataset.coco, results) if errors else None
     rate = {"seconds": round(seconds, 3), "images_per_second": round(len(dataset) / max(seconds, 1e-9), 1)}
     _print_metrics(metrics, anatomy, as_json, rate)
@@ -343,6 +350,56 @@ def tour(
         print("\nStopped; nothing is lost. The same command goes on.", file=sys.stderr)
         raise typer.Exit(130) from None
     print(f"RetinaNet AP {report['retinanet']['summary']['AP']:.3f} on Town val. Open {out / 'report.html'}")
+
+
+@app.command()
+def compare(
+    out: Annotated[Path, typer.Option(help="The folder for data, runs and report.")] = Path("runs/compare"),
+    models: Annotated[
+        str, typer.Option(help="Which, with commas between; mask_rcnn on request.")
+    ] = "retinanet,ssd,yolo,faster_rcnn",
+    minutes: Annotated[float | None, typer.Option(min=0.05, help="Training time of each run; by default 3.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Or steps of each run; then the result is exactly repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many: 0, 1, 2 …")] = 3,
+    data: Annotated[Path | None, typer.Option(help="A data folder; by default a Town is made.")] = None,
+    images: Annotated[
+        int, typer.Option(min=16, help="Training images of the Town; an eighth as many to judge.")
+    ] = 4000,
+    input_size: Annotated[
+        str | None,
+        typer.Option(help="Of all networks: side in pixels, or HEIGHTxWIDTH; by default as data and budget allow."),
+    ] = None,
+    precision: Precision = "auto",
+    threads: Threads = None,
+) -> None:
+    """A fair comparison: every model, several seeds, the same data and time. Writes report.html, .json and .csv.
+
+    Run again after a break, it goes on where it stopped; more models or seeds are added to what is there.
+    """
+    from course_lib.engine.compare.run import make_plan, run_comparison
+    from course_lib.engine.run import pick_precision
+
+    plan = make_plan(
+        models=tuple(name.strip() for name in models.split(",") if name.strip()),
+        seeds=tuple(range(seeds)),
+        minutes=3.0 if minutes is None and iterations is None else minutes,
+        iterations=iterations,
+        data=data,
+        input_size=_size_pair("--input-size", input_size),
+        precision=pick_precision(precision),
+        threads=threads,
+    )
+    command = " ".join(["course", *sys.argv[1:]])
+    try:
+        result = run_comparison(out, plan, images=images, command=command)
+    except KeyboardInterrupt:
+        print("\nStopped; nothing is lost. The same command goes on.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    for sentence in [*result["verdicts"]["caution"], *result["verdicts"]["accuracy"], *result["verdicts"]["both"]]:
+        print(sentence)
+    print(f"Open {out / 'report.html'}")
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """What this process may use of the machine: cores and memory. Standard library only."""
 
+import contextlib
 import ctypes
 import math
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")  # a Linux container's limits
 MEMINFO = Path("/proc/meminfo")
 CPUINFO = Path("/proc/cpuinfo")
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of this process
 
 
 def cores_allowed() -> int:
@@ -29,6 +31,24 @@ def processor_name() -> str:
     if CPUINFO.is_file() and (match := re.search(r"^model name\s*: (.+)$", CPUINFO.read_text(), re.MULTILINE)):
         return match[1].strip()
     return platform.processor() or platform.machine()
+
+
+def peak_memory() -> int | None:
+    """The most memory in bytes that this process has held, since `forget_peak_memory` where that works; None on Windows."""
+    if STATUS.is_file():
+        return int(re.search(r"^VmHWM:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)[1]) * 1024
+    if sys.platform == "win32":
+        return None
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
+
+
+def forget_peak_memory() -> None:
+    """Let the peak be what this process holds now; only Linux can."""
+    with contextlib.suppress(OSError):
+        if CLEAR.exists():
+            CLEAR.write_text("5")
 
 
 def memory_available() -> int | None:

@@ -9,31 +9,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from course_lib.detectors.faster_rcnn import FasterRCNN, select_detections, to_output
 from course_lib.nn.preprocess import Batch, rescale_boxes
-
-
-def crop_and_warp(image: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """Each box cut from the image and stretched to a square, aspect lost (Girshick et al., 2014, Sec. 2.1).
-
-    Args:
-        image: (C, H, W), float.
-        boxes: (R, 4) in its pixels. A box is widened to whole pixels, cut at the border, and has one pixel at least.
-        side: of the squares, in pixels.
-
-    Returns:
-        (R, C, side, side), interpolated bilinearly.
-    """
-    height, width = image.shape[-2:]
-    crops = image.new_empty(len(boxes), image.shape[0], side, side)
-    for crop, (x1, y1, x2, y2) in zip(crops, boxes.tolist()):
-        left, top = (min(max(int(v), 0), end - 1) for v, end in ((x1, width), (y1, height)))
-        right, bottom = (max(min(-int(-v // 1), end), v0 + 1) for v, end, v0 in ((x2, width, left), (y2, height, top)))
-        region = image[None, :, top:bottom, left:right]
-        crop.copy_(F.interpolate(region, (side, side), mode="bilinear", align_corners=False)[0])
-    return crops
+from course_lib.ops.regions import crop_and_warp
 
 
 def detect_rcnn(
@@ -41,7 +20,7 @@ def detect_rcnn(
     images: Tensor | list[Tensor],
     proposals: Sequence[Tensor],
     *,
-    side: int | None = None,
+    side: int,
     crops_at_once: int = 32,
 ) -> list[dict[str, Tensor]]:
     """Detections by R-CNN's way: backbone, pyramid and second stage see each proposal as an image of its own.
@@ -50,14 +29,12 @@ def detect_rcnn(
         model: whose parts are used.
         images: as for `model`.
         proposals: of each image (R_i, 4), in its pixels.
-        side: each proposal is warped to a square of so many pixels; by default the size at which the second stage
-            cuts it from the level of stride 16.
+        side: each proposal is warped to a square of so many pixels, a multiple of the coarsest stride.
         crops_at_once: the backbone's batch.
 
     Returns:
         as `model` gives in evaluation.
     """
-    side = side or int(model.box_head.pool.spec.canonical_size)
     whole = torch.tensor([[0.0, 0.0, side, side]])
     batch = model.preprocess(images)
     found = []

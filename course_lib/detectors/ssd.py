@@ -81,7 +81,7 @@ class SSD(nn.Module):
         backbone: images (B, 3, H, W) to a dict of maps, fine to coarse, with `levels`, their names, and `channels`
             (`SSDVGG16`, `ResNet`).
         num_classes: foreground classes K. The classifier has one more, background, the last.
-        head_depth, head_norm: see `LevelHeads`; the paper has only the predictors.
+        head_depth, head_norm, head_std: see `LevelHeads`; the paper has only the predictors.
         anchors, loss, detect, input: the specs above and `InputSpec`.
 
     Called on images (a list of (3, H, W) RGB in 0 … 1, any sizes, or a batch tensor):
@@ -102,6 +102,7 @@ class SSD(nn.Module):
         num_classes: int,
         head_depth: int = 0,
         head_norm: str | None = None,
+        head_std: float | None = None,
         anchors: DefaultBoxSpec,
         loss: LossSpec,
         detect: DetectSpec,
@@ -115,7 +116,8 @@ class SSD(nn.Module):
         self.preprocess = Preprocess(input)
         self.backbone = backbone
         channels = [backbone.channels[level] for level in backbone.levels]
-        head = {"num_anchors": [2 + len(r) for r in anchors.ratios], "depth": head_depth, "norm": head_norm}
+        boxes = [2 + len(ratios) for ratios in anchors.ratios]  # of a cell, by level
+        head = {"num_anchors": boxes, "depth": head_depth, "norm": head_norm, "std": head_std}
         self.class_head = LevelHeads(channels, outputs=num_classes + 1, **head)
         self.box_head = LevelHeads(channels, outputs=4, **head)
         self.num_classes = num_classes
@@ -155,16 +157,9 @@ class SSD(nn.Module):
     ) -> dict[str, Tensor]:
         """Both losses for logits (B, A, K + 1), deltas (B, A, 4), default boxes (A, 4) and each image's objects."""
         spec = self.loss_spec
-        matched = torch.stack([match_ssd(box_iou(b, anchors), threshold=spec.match_iou) for b in boxes])  # (B, A)
-        classes = torch.full_like(matched, self.num_classes)  # (B, A): background
-        positive = matched >= 0
-        classes[positive] = torch.cat([y[m[m >= 0]] for y, m in zip(labels, matched)])
-        matched_boxes = torch.cat([b[m[m >= 0]] for b, m in zip(boxes, matched)])  # (P, 4)
-
-        class_losses = F.cross_entropy(logits.flatten(0, 1).float(), classes.flatten(), reduction="none")
-        class_losses = class_losses.reshape(classes.shape)  # (B, A)
-        negative = hard_negatives(class_losses.detach(), positive, spec.negatives)
-        image_index, anchor_index = positive.nonzero(as_tuple=True)  # (P,)
+        classes, matched_boxes = self.targets(anchors, boxes, labels)
+        class_losses, learnt = self.mine(logits, classes)
+        image_index, anchor_index = (classes < self.num_classes).nonzero(as_tuple=True)  # (P,)
         box_losses = box_loss(
             deltas[image_index, anchor_index].float(),
             matched_boxes,
@@ -173,11 +168,36 @@ class SSD(nn.Module):
             beta=spec.beta,
             weights=spec.delta_weights,
         )
-        normalizer = positive.sum().clamp(min=1)
+        normalizer = max(1, len(matched_boxes))
         return {
-            "classification": class_losses[positive | negative].sum() / normalizer,
+            "classification": class_losses[learnt].sum() / normalizer,
             "bbox_regression": box_losses.sum() / normalizer * spec.box_weight,
         }
+
+    def targets(self, anchors: Tensor, boxes: list[Tensor], labels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What each default box of each image shall say.
+
+        Returns:
+            classes (B, A) int64, K for background; and for the P boxes on objects, in row-major order, the objects'
+            boxes (P, 4).
+        """
+        matched = [match_ssd(box_iou(b, anchors), threshold=self.loss_spec.match_iou) for b in boxes]  # (A,) each
+        classes = torch.full((len(boxes), len(anchors)), self.num_classes, device=anchors.device)
+        for row, objects, image_labels in zip(classes, matched, labels):
+            row[objects >= 0] = image_labels[objects[objects >= 0]]
+        return classes, torch.cat([b[objects[objects >= 0]] for b, objects in zip(boxes, matched)])
+
+    def mine(self, logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of every default box for logits (B, A, K + 1), and which ones are learnt from.
+
+        Returns:
+            cross entropy (B, A) float32; and (B, A) bool: all boxes on objects, and of each image's background the
+            hardest, `negatives` for each box on an object.
+        """
+        losses = F.cross_entropy(logits.flatten(0, 1).float(), classes.flatten(), reduction="none")
+        losses = losses.reshape(classes.shape)
+        positive = classes < self.num_classes
+        return losses, positive | hard_negatives(losses.detach(), positive, self.loss_spec.negatives)
 
     # ---- inference ----------------------------------------------------------------------------------------------
 

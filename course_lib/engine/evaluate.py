@@ -228,7 +228,8 @@ def detect_dataset(
         progress: show a bar.
 
     Returns:
-        COCO results, each image's targets-free raw outputs (on the CPU), and the seconds that the model took.
+        COCO results, with `segmentation` where the detector finds masks; each image's outputs (on the CPU), without the
+        masks, which for many images are larger than memory; and the seconds that the model took.
     """
     was_training = model.training
     model.eval()
@@ -243,7 +244,7 @@ def detect_dataset(
             found = model([image.as_subclass(torch.Tensor).to(device) for image, _ in samples])
         seconds += time.perf_counter() - begin
         found = [{k: v.cpu() for k, v in f.items()} for f in found]
-        outputs += found
+        outputs += [{k: v for k, v in f.items() if k != "masks"} for f in found]
         ids = [dataset.image_ids[i] for i in chunk]
         results += to_coco_results(found, ids, dataset.label_map.category_ids)
     model.train(was_training)

@@ -104,7 +104,9 @@ def fit(preset: Preset, recipe: Recipe, stats: BoxStatistics) -> tuple[Preset, R
         stats: of the training split.
     """
     if preset.input.resize == "fit":
-        size = input_size(stats, recipe, divisor=preset.input.divisor)
+        divisor = preset.input.divisor
+        size = recipe.input_size or input_size(stats, recipe, divisor=divisor)
+        size = tuple(max(2, math.ceil(side / divisor)) * divisor for side in size)
         factor = min(size[0] / stats.height, size[1] / stats.width)
         fit_boxes = {"ssd": _fit_default_boxes, "yolo": _fit_priors}.get(preset.family, _fit_pyramid)
         preset = replace(fit_boxes(preset, stats, factor), input=replace(preset.input, size=size))

@@ -13,6 +13,7 @@ from course_lib.datasets.images import read_image
 from course_lib.datasets.label_map import LabelMap
 from course_lib.engine.checkpoint import write_text
 from course_lib.engine.mistakes import SURE
+from course_lib.ops.masks import encode_masks
 from course_lib.viz.draw import draw_boxes
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -22,7 +23,8 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".ti
 class Prediction:
     """What came of one picture: its files and detections, or the error that it gave.
 
-    detections: dicts label, name, category_id, score, box (xyxy pixels of the upright picture).
+    detections: dicts label, name, category_id, score, box (xyxy pixels of the upright picture), and segmentation (an RLE
+    as COCO has it) where the detector finds masks.
     """
 
     image: Path
@@ -90,8 +92,8 @@ def predict_files(
             predictions.append(Prediction(Path(path), [], error=str(error)))
             continue
         found = {k: v.cpu() for k, v in model([pixels.to(device)])[0].items()}
-        kept = found["scores"] >= score
-        boxes, labels, scores = (found[k][kept] for k in ("boxes", "labels", "scores"))
+        found = {k: v[found["scores"] >= score] for k, v in found.items()}
+        boxes, labels, scores, masks = (found.get(k) for k in ("boxes", "labels", "scores", "masks"))
         detections = [
             {
                 "label": label,
@@ -102,8 +104,10 @@ def predict_files(
             }
             for box, label, value in zip(boxes.tolist(), labels.tolist(), scores.tolist())
         ]
+        if masks is not None:
+            detections = [d | {"segmentation": rle} for d, rle in zip(detections, encode_masks(masks))]
         overlay = out / f"{_free_name(path.stem, used)}.png"
-        draw_boxes(pixels, boxes, labels, scores, names=label_map.names).save(overlay)
+        draw_boxes(pixels, boxes, labels, scores, names=label_map.names, masks=masks).save(overlay)
         record = {"image": str(path), "height": pixels.shape[1], "width": pixels.shape[2], "detections": detections}
         write_text(overlay.with_suffix(".json"), json.dumps(record, indent=1))
         predictions.append(Prediction(Path(path), detections, overlay))

@@ -23,6 +23,8 @@ class Recipe:
         precision: "fp32" or "bf16" (autocast; weights and optimizer stay fp32).
         augmentation: "flip" (left to right), "strong" (also scale, crop and colours), or "auto": strong when the
             budget buys so many passes over the images that they would be learnt by heart.
+        input_size: (height, width) of the network's input, rounded up to what it can take; None lets
+            `engine.plan.fit` choose it by data and budget.
         evaluations: how often the validation images are judged on the way.
         evaluation_images: how many of them.
     """
@@ -39,6 +41,7 @@ class Recipe:
     ema: float = 0.99
     precision: str = "fp32"
     augmentation: str = "auto"
+    input_size: tuple[int, int] | None = None
     evaluations: int = 5
     evaluation_images: int = 100
 

@@ -2,30 +2,15 @@
 
 from collections.abc import Sequence
 from html import escape
-from string import Template
 
 import numpy as np
 
 from course_lib.datasets.coco import CocoDetection
 from course_lib.engine.mistakes import SURE, Mistake, draw_mistake
+from course_lib.engine.page import figure, number, page, settings
 from course_lib.viz.draw import draw_boxes
 from course_lib.viz.figures import ap_per_class, learning_curve, precision_recall
 from course_lib.viz.sheet import side_by_side
-from course_lib.viz.show import to_data_uri
-
-PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title><style>
-body { font: 16px/1.55 system-ui, sans-serif; color: #222; background: #fff; max-width: 980px; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.7rem; margin-bottom: .2rem } h2 { font-size: 1.25rem; margin-top: 2.4rem }
-img { max-width: 100%; height: auto } figure { margin: 1rem 0 } figcaption, .quiet { color: #555; font-size: .92rem }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #ddd; vertical-align: top }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } .figure { font-size: 2.6rem; font-weight: 600; line-height: 1.1 }
-.row { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 1rem } .row figure { margin: 0 }
-</style></head><body>
-$body
-</body></html>
-""")
 
 
 def render_report(
@@ -48,19 +33,19 @@ def render_report(
         "<h1>RetinaNet, trained from scratch on this machine</h1>",
         f'<p class="quiet">{model["parameters"]:,} parameters, {minutes:g} minutes of training on '
         f"{facts['machine']['threads']} threads, {town['train']} images; judged on {town['val']} others.</p>",
-        f'<p class="figure">AP {_number(summary["AP"])}</p>',
+        f'<p class="figure">AP {number(summary["AP"])}</p>',
         "<p>Average precision, the mean over classes and over ten overlaps from 0.50 to 0.95. "
-        f"At an overlap of 0.50 alone it is {_number(summary['AP50'])}, at 0.75 {_number(summary['AP75'])}.</p>",
+        f"At an overlap of 0.50 alone it is {number(summary['AP50'])}, at 0.75 {number(summary['AP75'])}.</p>",
         _summary_table(summary),
         "<h2>How it learned</h2>",
-        _figure(
+        figure(
             learning_curve(log),
             "Losses and average precision over the minutes of training",
             "Losses fall as the learning rate does; AP is measured on the way on part of the validation images.",
         ),
         "<h2>Class by class</h2>",
-        _figure(ap_per_class(model["per_class"]), "AP and AP50 of each class", "Rare and small classes are harder."),
-        _figure(
+        figure(ap_per_class(model["per_class"]), "AP and AP50 of each class", "Rare and small classes are harder."),
+        figure(
             precision_recall(curves, title="at an overlap of 0.50"),
             "Precision over recall for each class",
             "From left to right the score threshold falls: more objects are found, more detections are wrong. "
@@ -71,42 +56,31 @@ def render_report(
         *[_pair(dataset, outputs, i) for i in range(min(4, len(outputs)))],
         "<h2>The worst mistakes</h2>",
         '<p>The most confident wrong answers, then the largest objects that were missed.</p><div class="row">',
-        *[_figure(draw_mistake(dataset, outputs, m.index, scale=3), m.text, m.text) for m in mistakes],
+        *[figure(draw_mistake(dataset, outputs, m.index, scale=3), m.text, m.text) for m in mistakes],
         "</div>",
         "<h2>How hard the task is</h2>",
-        f"<p>{town['objects_per_image']} objects an image; {town['share_under_14_px']:.0%} are under 14 pixels on their "
-        f"longer side, and of {town['share_over_a_third_hidden']:.0%} more than a third is hidden.</p>",
+        f"<p>{town['objects_per_image']} objects an image; {town['share_under_14_px']:.0%} are under 14 pixels on "
+        f"their longer side, and of {town['share_over_a_third_hidden']:.0%} more than a third is hidden.</p>",
         "<h2>Exact settings</h2>",
-        _settings("Times in seconds", facts["seconds"]),
-        _settings("Images per second", model["images_per_second"]),
-        _settings("Machine", facts["machine"]),
-        _settings("Training", model["recipe"]),
-        _settings("Model", model["preset"]),
-        _settings("Town", town),
+        settings("Times in seconds", facts["seconds"]),
+        settings("Images per second", model["images_per_second"]),
+        settings("Machine", facts["machine"]),
+        settings("Training", model["recipe"]),
+        settings("Model", model["preset"]),
+        settings("Town", town),
     ]
-    return PAGE.substitute(title="RetinaNet on Town", body="\n".join(sections))
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return page("RetinaNet on Town", sections)
 
 
 def _summary_table(summary: dict) -> str:
     groups = [("AP", "AP50", "AP75"), ("AP_small", "AP_medium", "AP_large"), ("AR1", "AR10", "AR100")]
     names = [name for group in groups for name in group]
     head = "".join(f'<th class="n">{escape(name.replace("_", " "))}</th>' for name in names)
-    cells = "".join(f'<td class="n">{_number(summary[name])}</td>' for name in names)
+    cells = "".join(f'<td class="n">{number(summary[name])}</td>' for name in names)
     return (
         f"<table><tr>{head}</tr><tr>{cells}</tr></table>"
         '<p class="quiet">Small is under 32² pixels, medium to 96²; – where there are no such objects. '
         "AR is recall with at most 1, 10 or 100 detections an image.</p>"
-    )
-
-
-def _figure(picture, alt: str, caption: str) -> str:
-    return (
-        f'<figure><img src="{to_data_uri(picture)}" alt="{escape(alt, quote=True)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
@@ -118,17 +92,4 @@ def _pair(dataset: CocoDetection, outputs: Sequence[dict], index: int) -> str:
     left = draw_boxes(image, truth["boxes"], truth["labels"], names=names)
     right = draw_boxes(image, found["boxes"], found["labels"], found["scores"], names=names)
     alt = f"{dataset.image_path(index).name}: {len(truth['boxes'])} objects, {int(sure.sum())} detections"
-    return _figure(side_by_side([left, right], ["truth", "prediction"]), alt, alt)
-
-
-def _settings(title: str, values: dict) -> str:
-    rows = "".join(f"<tr><td>{escape(k)}</td><td>{escape(_plain(v))}</td></tr>" for k, v in values.items())
-    return f"<details><summary>{escape(title)}</summary><table>{rows}</table></details>"
-
-
-def _plain(value) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return "(" + ", ".join(map(_plain, value)) + ")"
-    return str(value)
+    return figure(side_by_side([left, right], ["truth", "prediction"]), alt, alt)

@@ -1,6 +1,7 @@
 """A run: data, budget and seed in, a folder with a trained detector out."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def train_run(
     resume: bool = False,
     device: str = "auto",
     progress: bool = True,
+    watch: Callable[[Trainer, float], None] | None = None,
 ) -> Trainer:
     """Train a detector into a run folder, or go on with the run that lies there.
 
@@ -37,6 +39,7 @@ def train_run(
         resume: go on from the folder's last checkpoint; the settings must be the same.
         device: "auto", "cpu", "cuda" or "mps".
         progress: show a bar.
+        watch: see `Trainer`.
 
     Returns:
         the trainer after its last step.
@@ -74,6 +77,7 @@ def train_run(
         header=header,
         size=fitted.input.size,
         progress=progress,
+        watch=watch,
     )
     if resume:
         trainer.resume()

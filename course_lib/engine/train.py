@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Trainer:
         header: written with the weights so that they can be loaded without the run: preset, classes.
         size: (height, width) that augmentation produces.
         progress: show a bar.
+        watch: called with the trainer and the loss whenever the log is written, by whoever shows progress otherwise.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class Trainer:
         header: dict,
         size: tuple[int, int],
         progress: bool = True,
+        watch: Callable[["Trainer", float], None] | None = None,
     ):
         self.memory_format = fast_memory_format(model)
         self.model = model.to(memory_format=self.memory_format).train()
-        self.recipe, self.out, self.header, self.progress = recipe, out, header, progress
+        self.recipe, self.out, self.header = recipe, out, header
+        self.progress, self.watch = progress, watch
         self.device = next(model.parameters()).device
         self.train_data, self.val_data = train_data, val_data
         self.batches = BatchStream(
@@ -103,7 +106,10 @@ class Trainer:
                         record["AP"] = self.last_ap = self.evaluate_average()
                     evaluated = due
                     self._log(record)
-                    self._show(bar, sum(float(value.detach()) for value in losses.values()))
+                    loss = sum(float(value.detach()) for value in losses.values())
+                    self._show(bar, loss)
+                    if self.watch is not None:
+                        self.watch(self, loss)
                 if interrupted.is_set() or time.perf_counter() - saved > SAVE_EVERY:
                     self.save()
                     saved = time.perf_counter()

@@ -17,9 +17,10 @@ class LevelHeads(nn.Module):
         outputs: numbers per anchor, K: the classes and background, or 4 deltas.
         depth: convolutions before each predictor; the paper has none.
         norm: of them, a name that `make_norm` knows, or None.
+        std: of the predictors' first weights; None for Xavier's, as in the paper.
 
     Shapes: list of (B, channels[l], H_l, W_l) to list of (B, H_l·W_l·A_l, outputs); rows as in `grid_anchors`.
-    The predictors start with Xavier's weights and biases 0. Source: Liu et al., SSD, 2016, §2.1 and Fig. 2.
+    Source: Liu et al., SSD, 2016, §2.1 and Fig. 2.
     """
 
     def __init__(
@@ -30,13 +31,17 @@ class LevelHeads(nn.Module):
         outputs: int,
         depth: int = 0,
         norm: str | None = None,
+        std: float | None = None,
     ):
         super().__init__()
         self.towers = nn.ModuleList(nn.Sequential(*_tower(c, depth, norm)) for c in channels)
         self.predictors = nn.ModuleList(nn.Conv2d(c, a * outputs, 3, padding=1) for c, a in zip(channels, num_anchors))
         self.outputs = outputs
         for predictor in self.predictors:
-            nn.init.xavier_uniform_(predictor.weight)
+            if std is None:
+                nn.init.xavier_uniform_(predictor.weight)
+            else:
+                nn.init.normal_(predictor.weight, std=std)
             nn.init.zeros_(predictor.bias)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:

@@ -1,11 +1,15 @@
 """Features of regions: what a box shows, cut from the pyramid and brought to one size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from threading import Barrier
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align, roi_pool
+from torch.autograd.function import once_differentiable
+from torchvision.ops import roi_pool
 
 from course_lib.ops.boxes import box_area
 
@@ -93,12 +97,70 @@ class RoIPool(nn.Module):
         levels = assign_levels(regions[:, 1:], self.strides, self.spec)  # (R,)
         order = levels.argsort(stable=True)
         groups = regions[order].split(levels.bincount(minlength=len(self.strides)).tolist())
-        pooled = [self._pool(*args) for args in zip(features, groups, self.strides)]
-        return torch.cat(pooled)[order.argsort()].to(features[0].dtype)
+        pooled = torch.cat([self._pool(*args) for args in zip(features, groups, self.strides)])
+        # index_copy, whose gradient is a plain look-up; that of an index would be a slow sum
+        return torch.empty_like(pooled).index_copy(0, order, pooled).to(features[0].dtype)
 
     def _pool(self, features: Tensor, regions: Tensor, stride: int) -> Tensor:
         """(B, C, H, W) and regions (R, 5) of one level → (R, C, S, S) float32."""
         spec, features = self.spec, features.float()  # the operators have no bfloat16 on a CPU
         if spec.kind == "pool":
             return roi_pool(features, regions, spec.size, 1 / stride)
-        return roi_align(features, regions, spec.size, 1 / stride, spec.sampling_ratio, spec.aligned)
+        return _RoIAlign.apply(features, regions, (1 / stride, spec.size, spec.size), spec.sampling_ratio, spec.aligned)
+
+
+class _RoIAlign(torch.autograd.Function):
+    """torchvision's operator, which works on one core, with the channels shared out among all of them."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor, regions: Tensor, grid: tuple, sampling_ratio: int, aligned: bool) -> Tensor:
+        ctx.save_for_backward(regions)
+        ctx.settings = features.shape, grid, sampling_ratio, aligned
+        operator = torch.ops.torchvision.roi_align
+        parts = [part.contiguous() for part in features.detach().chunk(_shares(features), dim=1)]
+        return torch.cat(_at_once(lambda part: operator(part, regions, *grid, sampling_ratio, aligned), parts), dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (regions,) = ctx.saved_tensors
+        (batch, _, height, width), grid, *how = ctx.settings
+        operator = torch.ops.torchvision._roi_align_backward
+
+        def share(part: Tensor) -> Tensor:
+            return operator(part, regions, *grid, batch, part.shape[1], height, width, *how)
+
+        parts = upstream.detach().chunk(_shares(upstream), dim=1)
+        return torch.cat(_at_once(share, parts), dim=1), None, None, None, None
+
+
+def _shares(x: Tensor) -> int:
+    return torch.get_num_threads() if x.device.type == "cpu" else 1
+
+
+def _at_once(function: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
+    """The function of each part, each in a thread of its own; torch's operators leave Python's lock while they work."""
+    mine, *others = parts
+    if not others:
+        return [function(mine)]
+    running = [_helpers(len(others)).submit(function, part) for part in others]
+    return [function(mine), *(share.result() for share in running)]
+
+
+@cache
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """Threads beside the one that asks. Each is told to work alone: with a team of its own it would hinder the others.
+
+    Telling one of them changes what torch tells threads that start later, so the caller's number is set again.
+    """
+    pool, ready, threads = ThreadPoolExecutor(count, "roi_align"), Barrier(count + 1), torch.get_num_threads()
+
+    def prepare() -> None:
+        torch.set_num_threads(1)
+        ready.wait()
+
+    for _ in range(count):
+        pool.submit(prepare)
+    ready.wait()
+    torch.set_num_threads(threads)
+    return pool

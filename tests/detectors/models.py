@@ -1,11 +1,12 @@
-"""A RetinaNet so small that every test may build its own."""
+"""Detectors so small that every test may build its own."""
 
 from dataclasses import replace
 
 import torch
 
 from course_lib.detectors.anchor_pyramid import AnchorSpec
-from course_lib.detectors.presets import ResNetSpec, RetinaNetPreset
+from course_lib.detectors.presets import ResNetSpec, RetinaNetPreset, faster_rcnn, mask_rcnn
+from course_lib.detectors.presets.faster_rcnn import BoxHeadSpec
 from course_lib.detectors.retinanet import LossSpec, RetinaNet
 from course_lib.nn.preprocess import InputSpec
 
@@ -26,6 +27,18 @@ SMALL = RetinaNetPreset(
     anchors=AnchorSpec(sizes=((8.0, 12.0), (16.0, 24.0), (32.0, 48.0)), strides=(8, 16, 32)),
     loss=LossSpec(normalizer="batch"),
     input=InputSpec(resize="none", size=(64, 64)),
+)
+_TWO_STAGES = {
+    "name": "small",
+    "backbone": SMALL.backbone,
+    "channels": 16,
+    "box_head": BoxHeadSpec(widths=(32,)),
+    "anchors": AnchorSpec(sizes=((8.0,), (16.0,), (32.0,)), strides=(8, 16, 32)),
+    "input": SMALL.input,
+}
+SMALL_FASTER_RCNN = replace(faster_rcnn.TINY, **_TWO_STAGES)
+SMALL_MASK_RCNN = replace(
+    mask_rcnn.TINY, **_TWO_STAGES, mask_head=replace(mask_rcnn.TINY.mask_head, channels=16, depth=1)
 )
 
 

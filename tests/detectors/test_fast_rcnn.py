@@ -1,17 +1,18 @@
 """R-CNN and Fast R-CNN on a Faster R-CNN's parts: where they must agree, they do."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from course_lib.detectors.fast_rcnn import crop_and_warp, detect_fast_rcnn, detect_rcnn
+from course_lib.detectors.fast_rcnn import detect_fast_rcnn, detect_rcnn
 from course_lib.detectors.faster_rcnn import FasterRCNN
 from course_lib.detectors.presets import get_preset
 from course_lib.nn.preprocess import InputSpec, rescale_boxes
 
-SIDE = 112  # the tiny preset's canonical size
+SIDE = 112
 
 
 @pytest.fixture(scope="module")
@@ -29,32 +30,6 @@ def same(found: list[dict], right: list[dict]) -> bool:
     return all(torch.allclose(a[key], b[key], atol=1e-3) for a, b in zip(found, right) for key in right[0])
 
 
-# ---- cropping -----------------------------------------------------------------------------------------------------
-
-GRID = torch.arange(16.0).reshape(1, 4, 4)
-
-
-def test_a_box_of_the_right_size_is_copied() -> None:
-    assert crop_and_warp(GRID, torch.tensor([[1.0, 1, 3, 3]]), 2).tolist() == [[[[5, 6], [9, 10]]]]
-
-
-def test_a_box_is_widened_to_whole_pixels_and_cut_at_the_border() -> None:
-    wide = crop_and_warp(GRID, torch.tensor([[1.2, 1.9, 2.1, 2.5], [-3, -1, 1.5, 2], [2, 3, 9, 9]]), 2)
-    assert wide[0].tolist() == [[[5, 6], [9, 10]]]
-    assert wide[1].tolist() == [[[0, 1], [4, 5]]]
-    assert wide[2].tolist() == [[[14, 15], [14, 15]]]  # one row, stretched
-
-
-def test_a_box_without_area_or_outside_is_a_pixel() -> None:
-    boxes = torch.tensor([[2.0, 1, 2, 1], [7, 9, 8, 12], [-9, -9, -5, -5]])
-    assert crop_and_warp(GRID, boxes, 2)[:, 0, 0, 0].tolist() == [6, 15, 0]
-
-
-def test_a_crop_is_stretched_bilinearly() -> None:
-    assert crop_and_warp(GRID, torch.tensor([[0.0, 0, 2, 1]]), 4)[0, 0, 0].tolist() == [0, 0.25, 0.75, 1]
-    assert crop_and_warp(GRID, torch.zeros(0, 4), 4).shape == (0, 1, 4, 4)
-
-
 # ---- Fast R-CNN ---------------------------------------------------------------------------------------------------
 
 
@@ -68,7 +43,7 @@ def test_on_the_rpns_proposals_it_is_faster_rcnn(model: FasterRCNN) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("detect", [detect_fast_rcnn, detect_rcnn])
+@pytest.mark.parametrize("detect", [detect_fast_rcnn, partial(detect_rcnn, side=SIDE)])
 def test_an_image_without_proposals_has_no_detections(model: FasterRCNN, detect) -> None:
     some = torch.tensor([[5.0, 5, 60, 60]])
     empty, found = detect(model, [torch.rand(3, 64, 64), torch.rand(3, 64, 64)], [some[:0], some])
@@ -82,7 +57,7 @@ def test_an_image_without_proposals_has_no_detections(model: FasterRCNN, detect)
 @torch.no_grad()
 def test_a_proposal_of_the_whole_image_is_seen_by_both_alike(model: FasterRCNN) -> None:
     images, whole = [torch.rand(3, SIDE, SIDE)], [torch.tensor([[0.0, 0, SIDE, SIDE]])]
-    found = detect_rcnn(model, images, whole)
+    found = detect_rcnn(model, images, whole, side=SIDE)
     assert len(found[0]["boxes"]) == 3
     assert same(found, detect_fast_rcnn(model, images, whole))
 

@@ -11,26 +11,14 @@ from course_lib.detectors.presets.mask_rcnn import (
     R50_DETECTRON2,
     R50_TORCHVISION_V1,
     R50_TORCHVISION_V2,
-    TINY,
-    MaskHeadSpec,
 )
 from course_lib.ops.masks import crop_masks
-from tests.detectors.models import SMALL, target
-
-PRESET = replace(
-    TINY,
-    backbone=SMALL.backbone,
-    channels=16,
-    box_head=replace(TINY.box_head, widths=(32,)),
-    mask_head=MaskHeadSpec(channels=16, depth=1),
-    anchors=replace(TINY.anchors, sizes=((8.0,), (16.0,), (32.0,)), strides=(8, 16, 32)),
-    input=replace(TINY.input, resize="none", size=(64, 64)),
-)
+from tests.detectors.models import SMALL_MASK_RCNN, target
 
 
 def small(num_classes=3, *, seed=0, **changes):
     torch.manual_seed(seed)
-    return replace(PRESET, **changes).build(num_classes)
+    return replace(SMALL_MASK_RCNN, **changes).build(num_classes)
 
 
 def with_masks(boxes, labels, size=(64, 64)):
@@ -67,14 +55,15 @@ def test_an_image_without_objects_is_ordinary():
 
 def test_the_weight_of_the_loss():
     losses = [
-        small(masks=replace(PRESET.masks, mask_weight=w)).train()([PICTURE], [ONE])["mask"].item() for w in (1.0, 3.0)
+        small(masks=replace(SMALL_MASK_RCNN.masks, mask_weight=w)).train()([PICTURE], [ONE])["mask"].item()
+        for w in (1.0, 3.0)
     ]
     assert losses[1] == pytest.approx(3 * losses[0], rel=1e-6)
 
 
 def test_targets_are_cut_from_the_masks_as_they_are_given():
     """The network sees the picture at half its size; boxes are brought to the masks, not masks to the network."""
-    model = small(masks=replace(PRESET.masks, threshold=0.5))
+    model = small(masks=replace(SMALL_MASK_RCNN.masks, threshold=0.5))
     positives = Samples(torch.tensor([[4.0, 4, 20, 24], [0, 0, 32, 32]]), torch.tensor([1, 1]), torch.tensor([0, 0]))
     found = model.mask_targets(positives, ONE["masks"], (32, 32), (64, 64))
     assert found.shape == (2, 14, 14)  # twice the regions' 7

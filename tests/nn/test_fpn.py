@@ -3,10 +3,13 @@ from collections import OrderedDict
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torchvision.ops import FeaturePyramidNetwork
-from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from course_lib.nn.fpn import FPN
+from course_lib.nn.norm import fold_batch_norms
+from tests.nn.randomise import randomise_norms
 
 
 def maps(*shapes, seed=0):
@@ -58,7 +61,8 @@ def test_source_of_p6():
 
 
 @pytest.mark.parametrize(
-    "extra, levels", [("", 3), ("p6_from_c5", 4), ("p6_from_p5", 4), ("p6p7_from_c5", 5), ("p6p7_from_p5", 5)]
+    "extra, levels",
+    [("", 3), ("p6_from_c5", 4), ("p6_from_p5", 4), ("p6p7_from_c5", 5), ("p6p7_from_p5", 5), ("p6_pool", 4)],
 )
 def test_levels(extra, levels):
     fpn = FPN({"c3": 2, "c4": 3, "c5": 5}, channels=4, extra=extra)
@@ -87,6 +91,25 @@ def test_is_torchvisions(extra, sizes):
         found = ours(features)
     assert len(found) == len(wanted)
     assert all(torch.equal(a, b) for a, b in zip(found, wanted))
+
+
+@torch.no_grad()
+def test_norms_and_the_pooled_level_are_torchvisions():
+    features = maps((6, 13, 25), (8, 7, 13))
+    torch.manual_seed(0)
+    theirs = FeaturePyramidNetwork([6, 8], 4, LastLevelMaxPool(), nn.BatchNorm2d)
+    randomise_norms(theirs).eval()
+    ours = FPN({"c3": 6, "c4": 8}, channels=4, extra="p6_pool", norm="batch").eval()
+    for i in range(2):
+        ours.lateral[i].load_state_dict(theirs.inner_blocks[i].state_dict())
+        ours.output[i].load_state_dict(theirs.layer_blocks[i].state_dict())
+    wanted, found = list(theirs(OrderedDict(features)).values()), ours(features)
+    assert [tuple(x.shape[-2:]) for x in found] == [(13, 25), (7, 13), (4, 7)]
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    folded = fold_batch_norms(ours)(features)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in ours.modules())
+    for a, b in zip(folded, wanted):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_biases_start_at_zero_and_inputs_are_not_changed():

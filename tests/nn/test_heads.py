@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.nn.heads import DenseHead
+from course_lib.nn.heads import DenseHead, RPNHead
 
 
 @pytest.mark.parametrize("prior", [0.01, 0.5, 0.1])
@@ -94,3 +94,24 @@ def test_no_negative_number_reaches_the_predictor():
     (found,) = head([torch.rand(1, 4, 3, 3)])
     assert found[..., [0, 2]].abs().max() == 0
     assert found[..., [1, 3]].min() > 4
+
+
+def test_the_rpns_head():
+    torch.manual_seed(0)
+    head = RPNHead(8, num_anchors=3, num_levels=2, depth=2)
+    assert len(head.convs) == 2
+    assert head.objectness.kernel_size == head.deltas.kernel_size == (1, 1)
+    assert all(p.abs().sum() == 0 for n, p in head.named_parameters() if n.endswith("bias"))
+    features = [torch.rand(2, 8, 4, 5), torch.rand(2, 8, 2, 3)]
+    logits, deltas = head(features)
+    assert [x.shape for x in logits] == [(2, 60, 1), (2, 18, 1)]
+    assert [x.shape for x in deltas] == [(2, 60, 4), (2, 18, 4)]
+    # both read the same tower; anchor 2 at row 1, column 3
+    (x, _) = head.tower(features)
+    torch.testing.assert_close(logits[0][0, (1 * 5 + 3) * 3 + 2, 0], head.objectness(x)[0, 2, 1, 3])
+    torch.testing.assert_close(deltas[0][0, (1 * 5 + 3) * 3 + 2], head.deltas(x)[0, 8:12, 1, 3])
+
+
+def test_the_rpns_head_has_a_batch_norm_a_level():
+    head = RPNHead(8, num_anchors=1, num_levels=3, norm="batch")
+    assert len(layers(head, nn.BatchNorm2d)) == 3

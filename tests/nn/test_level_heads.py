@@ -53,3 +53,9 @@ def test_predictors_start_as_xavier_says():
     assert 0.99 * bound < weight.abs().max() <= bound
     assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
     assert head.predictors[0].bias.abs().sum() == 0
+
+
+def test_predictors_may_start_smaller():
+    torch.manual_seed(0)
+    weight = LevelHeads([64], num_anchors=[4], outputs=9, std=0.01).predictors[0].weight
+    assert weight.std().item() == pytest.approx(0.01, rel=0.02)

@@ -30,6 +30,7 @@ class SSDPreset:
     backbone: ResNetSpec | None = None
     head_depth: int = 0
     head_norm: str | None = None
+    head_std: float | None = None
     anchors: DefaultBoxSpec
     loss: LossSpec = field(default_factory=LossSpec)
     detect: DetectSpec = field(default_factory=DetectSpec)
@@ -43,6 +44,7 @@ class SSDPreset:
             num_classes=num_classes,
             head_depth=self.head_depth,
             head_norm=self.head_norm,
+            head_std=self.head_std,
             anchors=self.anchors,
             loss=self.loss,
             detect=self.detect,
@@ -74,11 +76,13 @@ SSD300_TORCHVISION = SSDPreset(
     ),
 )
 # RetinaNet's tiny backbone, box loss and input, and one convolution a head; no pyramid: that is what SSD does without.
+# The predictors start small: from Xavier's weights some boxes are so far off that GIoU has no pull on them.
 TINY = SSDPreset(
     name="tiny",
     backbone=RETINANET.backbone,
     head_depth=1,
     head_norm="batch",
+    head_std=0.01,
     anchors=DefaultBoxSpec(
         sizes=((8.0, 12.0), (18.0, 27.0), (40.0, 60.0), (90.0, 110.0)), ratios=(_FOUR,) * 4, strides=(4, 8, 16, 32)
     ),

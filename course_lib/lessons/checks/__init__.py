@@ -10,17 +10,23 @@ from course_lib.lessons.checks.boxes import from_yolo, giou, iou_matrix, nms
 from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_loss, prior_bias
 from course_lib.lessons.checks.measuring import average_recall, error_type, interpolated_precision, match_detections
 from course_lib.lessons.checks.pyramid import fpn_forward, top_down
+from course_lib.lessons.checks.regions import align_regions, bilinear_sample, pool_regions, warp_regions
 from course_lib.lessons.checks.retinanet_inference import best_candidates, final_detections
 from course_lib.lessons.checks.retinanet_losses import anchor_rows, batch_losses
+from course_lib.lessons.checks.ssd import match_default_boxes, mine_negatives
 from course_lib.lessons.checks.tour import focal_terms, iou, precision_recall
+from course_lib.lessons.checks.yolo import cell_boxes, objectness_targets
 
 __all__ = [
     "CheckFailed",
     "Exercise",
+    "align_regions",
     "anchor_rows",
     "average_recall",
     "batch_losses",
     "best_candidates",
+    "bilinear_sample",
+    "cell_boxes",
     "class_loss",
     "decode_deltas",
     "error_type",
@@ -35,8 +41,12 @@ __all__ = [
     "iou",
     "iou_matrix",
     "match_anchors",
+    "match_default_boxes",
     "match_detections",
+    "mine_negatives",
     "nms",
+    "objectness_targets",
+    "pool_regions",
     "precision_recall",
     "prior_bias",
     "receptive_field",
@@ -44,4 +54,5 @@ __all__ = [
     "shape_anchors",
     "tile_anchors",
     "top_down",
+    "warp_regions",
 ]

@@ -1,0 +1,1 @@
+"""A fair comparison of detectors: one command, the same data, backbone, budget, seeds and threads for all."""

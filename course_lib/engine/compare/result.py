@@ -1,0 +1,118 @@
+"""All figures of a comparison in one dict, and from it the spreads, the verdicts and a table."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from course_lib.engine.compare.verdict import (
+    QUANTITIES,
+    Spread,
+    both_verdict,
+    caution,
+    lead_verdict,
+    pair_verdicts,
+)
+from course_lib.engine.evaluate import SUMMARY
+
+
+def figure_of(run: Mapping, quantity: str) -> float | None:
+    """The value of one of QUANTITIES in a run of a result; None where it has no meaning."""
+    if quantity == "latency":
+        return run["latency"]["median"]
+    if quantity == "training":
+        return run["images_per_second"]["training"]
+    if quantity.startswith("found_"):
+        return run["found"][quantity.removeprefix("found_")]
+    return run["summary"][quantity]
+
+
+def spreads(result: Mapping, quantity: str) -> dict[str, Spread]:
+    """A quantity of each model, by its title, over the seeds; models in which it has no meaning are left out.
+
+    Args:
+        result: what `course compare` writes as `report.json`.
+        quantity: one of QUANTITIES.
+
+    Raises:
+        ValueError: for another quantity.
+    """
+    if quantity not in QUANTITIES:
+        raise ValueError(f"unknown quantity {quantity!r}: expected one of {', '.join(QUANTITIES)}")
+    values: dict[str, list[float]] = {}
+    for run in result["runs"]:
+        if (value := figure_of(run, quantity)) is not None:
+            values.setdefault(result["models"][run["model"]]["title"], []).append(value)
+    return {title: Spread(tuple(found)) for title, found in values.items()}
+
+
+def verdicts(result: Mapping) -> dict[str, list[str]]:
+    """What may be said of a result, in sentences.
+
+    Returns:
+        "caution": what a claim is worth; "accuracy" and "speed": every two models; "both": who is beaten in neither;
+        "where": who leads in the parts of the task.
+    """
+    accuracy, latency = spreads(result, "AP"), spreads(result, "latency")
+    pairs = len(accuracy) * (len(accuracy) - 1) // 2
+    parts = [q for q in QUANTITIES if q not in ("AP", "latency")]
+    return {
+        "caution": [caution(result["settings"]["seeds"], pairs)],
+        "accuracy": pair_verdicts(QUANTITIES["AP"], accuracy),
+        "speed": pair_verdicts(QUANTITIES["latency"], latency),
+        "both": [both_verdict(accuracy, latency)],
+        "where": [lead_verdict(QUANTITIES[q], found) for q in parts if (found := spreads(result, q))],
+    }
+
+
+COLUMNS = (
+    "model",
+    "seed",
+    *SUMMARY,
+    "parameters",
+    "gflops",
+    "minutes",
+    "iterations",
+    "training_images_per_second",
+    "inference_images_per_second",
+    "latency_median_ms",
+    "latency_p95_ms",
+    *(f"{part}_ms" for part in ("preprocess", "backbone", "proposals", "head", "postprocess")),
+    "memory_inference_mb",
+    "memory_training_mb",
+    *(f"found_{group}" for group in ("all", "small", "medium", "large", "alone", "crowded")),
+    *(f"cost_{kind}" for kind in ("localisation", "classification", "duplicate", "background", "both", "missed")),
+)
+
+
+def to_csv(result: Mapping) -> str:
+    """A result as a table, a line for each run; an empty field has no meaning or was not measured."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for run in result["runs"]:
+        memory = result["models"][run["model"]]["memory"]
+        row = {
+            "model": run["model"],
+            "seed": run["seed"],
+            **run["summary"],
+            **{key: run[key] for key in ("parameters", "gflops", "minutes", "iterations")},
+            **{f"{key}_images_per_second": value for key, value in run["images_per_second"].items()},
+            "latency_median_ms": run["latency"]["median"],
+            "latency_p95_ms": run["latency"]["p95"],
+            **{f"{part}_ms": value for part, value in run["latency"]["parts"].items()},
+            **{f"memory_{key}_mb": value for key, value in memory.items()},
+            **{f"found_{group}": value for group, value in run["found"].items()},
+            **{f"cost_{kind}": value for kind, value in run["errors"]["gain"].items()},
+        }
+        table.writerow({key: _short(value) for key, value in row.items()})
+    return text.getvalue()
+
+
+def _short(value: object) -> object:
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def mean_figures(runs: Sequence[Mapping], key: str) -> dict[str, float]:
+    """The mean over runs of their latency's "parts" or their errors' "gain", whichever `key` says."""
+    groups = [run["latency"]["parts"] if key == "parts" else run["errors"]["gain"] for run in runs]
+    return {name: sum(group[name] for group in groups) / len(groups) for name in groups[0]}
