@@ -5,12 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from course_lib.detectors.panoptic_fpn import to_batch, to_size
 from course_lib.detectors.presets import get_preset, mask_rcnn
 from course_lib.nn.preprocess import Batch
+from course_lib.ops.masks import paste_masks
+from course_lib.panoptic.fusion import fuse
 from tests.detectors.panoptic_models import EMPTY, ONE, PICTURE, SMALL_FPN, SMALL_UPSNET, scene, small, told
 
+FUSING = small(SMALL_FPN)
 BOTH = pytest.mark.parametrize("preset", [SMALL_FPN, SMALL_UPSNET], ids=["panoptic_fpn", "upsnet"])
 MASK_RCNN_LOSSES = {"rpn_objectness", "rpn_bbox_regression", "classification", "bbox_regression", "mask"}
 
@@ -175,3 +180,18 @@ def test_learns_one_picture(preset):
     mask = found["panoptic"] == things[0]["id"]
     assert (mask & ONE["masks"][0]).sum() / (mask | ONE["masks"][0]).sum() > 0.75
     assert sorted(s["label"] for s in found["segments"] if not s["isthing"]) == [1, 2]
+
+
+@given(st.integers(0, 2**31), st.sampled_from(["grid", "integer"]))
+def test_a_pasted_mask_is_no_more_than_a_pixel_out_of_its_box(seed, sampling):
+    """The rule looks no further; so it says the same without the boxes."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(6, 2, generator=generator) * 40 - 5
+    boxes = torch.cat((corner, corner + 0.3 + torch.rand(6, 2, generator=generator) * 30), 1)
+    masks = paste_masks(torch.rand(6, 14, 14, generator=generator), boxes, (40, 48), sampling=sampling)
+    found = {"boxes": boxes, "masks": masks, "scores": torch.rand(6, generator=generator), "labels": torch.arange(6)}
+    semantic = torch.randint(0, 4, (40, 48), generator=generator)
+    plain = fuse(masks, found["scores"], found["labels"], semantic, spec=FUSING.fusion)
+    canvas = FUSING.fuse_by_rule(found, semantic)
+    assert torch.equal(canvas.panoptic, plain.panoptic)
+    assert canvas.segments == plain.segments
