@@ -34,7 +34,7 @@ def processor_name() -> str:
 
 
 def peak_memory() -> int | None:
-    """The most memory in bytes that this process has held, since `forget_peak_memory` where that works; None on Windows."""
+    """The most memory in bytes that this process has held (on Linux, since `forget_peak_memory`); None on Windows."""
     if STATUS.is_file():
         return int(re.search(r"^VmHWM:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)[1]) * 1024
     if sys.platform == "win32":

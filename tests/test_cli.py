@@ -28,6 +28,7 @@ VERBS = (
     ["pq"],
     ["predict"],
     ["tour"],
+    ["compare"],
     ["start"],
     ["progress"],
     ["release"],
@@ -97,7 +98,7 @@ def test_every_verb_has_help(course, verb):
 
 def test_no_arguments_list_the_verbs(course):
     _, out, err = course()
-    for verb in ("doctor", "data", "train", "evaluate", "predict", "tour", "start", "progress", "release"):
+    for verb in ("doctor", "data", "train", "evaluate", "predict", "tour", "compare", "start", "progress", "release"):
         assert verb in out + err
 
 
@@ -292,14 +293,54 @@ def test_the_tour_reports_its_result(course, tmp_path, monkeypatch):
 
     def run_tour(out, **options):
         asked.update(options, out=out)
-        return {"retinanet": {"summary": {"AP": 0.51234}}}
+        return {"retinanet": {"summary": {"AP": 0.51234}}, "faster_rcnn": {"summary": {"AP": 0.4}}}
 
     monkeypatch.setattr("course_lib.engine.tour.run_tour", run_tour)
     code, out, _ = course("tour", "--out", tmp_path / "tour", "--minutes", 2, "--images", 32, "--seed", 3)
     assert code == 0
-    assert f"RetinaNet AP 0.512 on Town val. Open {tmp_path / 'tour' / 'report.html'}" in out
+    assert f"RetinaNet AP 0.512, Faster R-CNN AP 0.400 on Town val. Open {tmp_path / 'tour' / 'report.html'}" in out
     assert (asked["minutes"], asked["images"], asked["seed"], asked["out"]) == (2.0, 32, 3, tmp_path / "tour")
     assert asked["precision"] in ("fp32", "bf16")
+
+
+def test_a_comparison_says_what_may_be_said(course, tmp_path, data, monkeypatch):
+    asked = {}
+
+    def run_comparison(out, plan, **options):
+        asked.update(options, out=out, plan=plan)
+        return {"verdicts": {"caution": ["Careful."], "accuracy": ["A beats B."], "speed": ["-"], "both": ["Both."]}}
+
+    monkeypatch.setattr("course_lib.engine.compare.run.run_comparison", run_comparison)
+    code, out, _ = course("compare", "--out", tmp_path / "c", "--models", "ssd, yolo", "--seeds", 2, "--threads", 1)
+    assert code == 0
+    assert out.splitlines() == ["Careful.", "A beats B.", "Both.", f"Open {tmp_path / 'c' / 'report.html'}"]
+    plan = asked["plan"]
+    assert (plan.models, plan.seeds, plan.minutes, plan.threads) == (("ssd", "yolo"), (0, 1), 3.0, 1)
+    assert (plan.data, asked["images"], asked["out"]) == ("", 4000, tmp_path / "c")
+    assert asked["command"].startswith("course compare --out")
+    course("compare", "--iterations", 5, "--data", data, "--input-size", "96")
+    plan = asked["plan"]
+    assert (plan.minutes, plan.iterations, plan.input_size, plan.data) == (None, 5, (96, 96), str(data.resolve()))
+    course("compare", "--input-size", "96x160")
+    assert asked["plan"].input_size == (96, 160)
+
+
+def test_a_comparison_of_what_is_not_there(course, tmp_path):
+    refused(course("compare", "--models", "retinanet,sdd"), "unknown model 'sdd': did you mean 'ssd'?")
+    refused(course("compare", "--models", ","), "found 0 models and 3 seeds")
+    refused(course("compare", "--input-size", "big"), "--input-size big: expected a number of pixels")
+    refused(course("compare", "--data", tmp_path / "none", "--out", tmp_path / "c"), tmp_path / "none")
+    assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_in_a_comparison(course, tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("course_lib.engine.compare.run.run_comparison", stop)
+    code, _, err = course("compare", "--out", tmp_path / "c")
+    assert code == 130
+    assert "Stopped; nothing is lost. The same command goes on." in err
 
 
 # Evaluate
@@ -316,6 +357,10 @@ def test_evaluate(course, trained, data):
     assert code == 0
     assert out.splitlines()[0].startswith("AP ")
     assert "8 images" in out.splitlines()[-1]
+
+
+def test_masks_of_a_detector_that_finds_none(course, trained, data):
+    refused(course("evaluate", trained, "--data", data, "--iou", "segm"), "finds boxes and no masks: leave out --iou")
 
 
 def test_evaluate_results_of_another_program(course, data, tmp_path):

@@ -60,3 +60,23 @@ def test_memory_is_the_smaller_of_machine_and_container(
 def test_memory_of_this_machine_is_plausible() -> None:
     free = machine.memory_available()
     assert free is None or 2**24 < free < 2**50
+
+
+def test_the_peak_of_memory_grows_with_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = machine.peak_memory()
+    block = bytearray(300 * 2**20)
+    assert before is None or machine.peak_memory() > before
+    del block
+    machine.forget_peak_memory()
+    if machine.STATUS.is_file():
+        assert machine.peak_memory() < before + 300 * 2**20
+
+
+def test_the_peak_of_memory_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "STATUS", tmp_path / "none")
+    monkeypatch.setattr(machine, "CLEAR", tmp_path / "none")
+    machine.forget_peak_memory()
+    if sys.platform != "win32":
+        assert machine.peak_memory() > 0
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert machine.peak_memory() is None

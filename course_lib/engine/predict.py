@@ -26,8 +26,8 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".ti
 class Prediction:
     """What came of one picture: its files and detections, or the error that it gave.
 
-    detections: dicts label, name, category_id, score, box (xyxy pixels of the upright picture), and segmentation (an RLE
-    as COCO has it) where the detector finds masks.
+    detections: dicts label, name, category_id, score, box (xyxy pixels of the upright picture), and where the detector
+    finds masks segmentation, an RLE as COCO has it.
     """
 
     image: Path

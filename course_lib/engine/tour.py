@@ -13,15 +13,17 @@ import torchvision
 from course_lib.datasets.coco import CocoDetection, open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import make_town
-from course_lib.detectors.presets import TINY
+from course_lib.detectors.presets import TITLES, get_preset
 from course_lib.engine import checkpoint
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
 from course_lib.engine.mistakes import worst_mistakes
 from course_lib.engine.recipe import Recipe
 from course_lib.engine.report import render_report
 from course_lib.engine.run import train_run
-from course_lib.engine.train import read_log
+from course_lib.engine.train import Trainer, read_log
 from course_lib.machine import processor_name
+
+SHARES = {"retinanet": 0.65, "faster_rcnn": 0.35}  # of the training time: the course's first detector gets the most
 
 
 class Stopwatch:
@@ -39,14 +41,14 @@ class Stopwatch:
 
 
 def run_tour(out: Path, *, minutes: float, images: int, seed: int, precision: str, progress: bool = True) -> dict:
-    """Make Town, train RetinaNet `tiny`, evaluate it, and write `report.html` and `report.json` into `out`.
+    """Make Town, train RetinaNet and Faster R-CNN `tiny`, evaluate them, and write the report into `out`.
 
     What is already there is used: a finished Town, a run that was cut off. So the same call after an interruption
     goes on, and after the end it only writes the report again.
 
     Args:
-        out: the folder; `town/` and `retinanet/` go into it.
-        minutes: training time.
+        out: the folder; `town/`, `retinanet/`, `faster_rcnn/`, `report.html` and `report.json` go into it.
+        minutes: training time, shared out by `SHARES`.
         images: training images; an eighth as many are for validation. The Town is always that of seed 0.
         seed: of the training.
         precision: "fp32" or "bf16".
@@ -64,45 +66,63 @@ def run_tour(out: Path, *, minutes: float, images: int, seed: int, precision: st
     out = Path(out)
     config = TownConfig()
     with watch.time("data"):
-        say(f"1/3  Town: {images} images to learn from, {images // 8} to be judged on")
+        say(f"1/4  Town: {images} images to learn from, {images // 8} to be judged on")
         make_town(out / "town", train=images, val=images // 8, config=config, seed=0, progress=progress)
         train_data = open_split(out / "town", "train")
         val_data = open_split(out / "town", "val", label_map=train_data.label_map)
-    with watch.time("training"):
-        say(f"2/3  RetinaNet, {minutes:g} minutes of training")
-        recipe = Recipe(minutes=minutes, seed=seed, precision=precision)
-        run = out / "retinanet"
-        trainer = train_run(
-            TINY, recipe, train_data=train_data, val_data=val_data, out=run, resume=True, progress=progress
+    trainers = {}
+    for number, (family, share) in enumerate(SHARES.items(), start=2):
+        say(f"{number}/4  {TITLES[family]}, {minutes * share:.1f} minutes of training")
+        recipe = Recipe(minutes=round(minutes * share, 4), seed=seed, precision=precision)
+        trainers[family] = train_run(
+            get_preset("tiny", family),
+            recipe,
+            train_data=train_data,
+            val_data=val_data,
+            out=out / family,
+            resume=True,
+            progress=progress,
         )
-    watch.seconds["training"] = round(trainer.seconds, 2)  # of all sittings, if the run was cut off
-    say("3/3  measuring, and writing the report")
-    with watch.time("evaluation"), trainer.averaged() as model:
-        results, outputs, seconds = detect_dataset(model, val_data, precision=precision, progress=progress)
-        metrics = evaluate_results(val_data.coco, results)
-    facts = {
-        "retinanet": {
-            **metrics.to_dict(),
-            "parameters": sum(p.numel() for p in trainer.model.parameters()),
-            "iterations": trainer.iteration,
-            "images_per_second": {
-                "training": round(trainer.iteration * recipe.batch_size / trainer.seconds, 1),
-                "inference": round(len(val_data) / seconds, 1),
-            },
-            "preset": trainer.header["preset"],
-            "recipe": trainer.header["recipe"],
-        },
+    watch.seconds["training"] = round(
+        sum(t.seconds for t in trainers.values()), 2
+    )  # of all sittings, if it was cut off
+    say("4/4  measuring, and writing the report")
+    facts, logs, outputs = {}, {}, {}
+    with watch.time("evaluation"):
+        for family, trainer in trainers.items():
+            facts[family], outputs[family] = judge(trainer, val_data, precision, progress)
+            final = {"minutes": round(trainer.seconds / 60, 4), "AP": facts[family]["summary"]["AP"]}  # on all images
+            logs[family] = [*read_log(out / family / checkpoint.LOG), final]
+    facts |= {
         "town": {"train": len(train_data), "val": len(val_data), "seed": 0, **config.to_dict(), **town_facts(val_data)},
         "machine": machine_facts(),
         "seconds": watch.seconds,
     }
     with watch.time("report"):
-        mistakes = worst_mistakes(val_data, outputs, count=12)
-        final = {"minutes": round(trainer.seconds / 60, 4), "AP": metrics.summary["AP"]}  # on all validation images
-        html = render_report(facts, [*read_log(run / checkpoint.LOG), final], val_data, outputs, mistakes)
+        mistakes = worst_mistakes(val_data, outputs["retinanet"], count=12)
+        html = render_report(facts, logs, val_data, outputs, mistakes)
         checkpoint.write_text(out / "report.html", html)
     checkpoint.write_text(out / "report.json", json.dumps(facts, indent=1))
     return facts
+
+
+def judge(trainer: Trainer, val_data: CocoDetection, precision: str, progress: bool) -> tuple[dict, list[dict]]:
+    """What the report says of a detector after its training, and its outputs on all validation images."""
+    with trainer.averaged() as model:
+        results, outputs, seconds = detect_dataset(model, val_data, precision=precision, progress=progress)
+    trained = trainer.iteration * trainer.recipe.batch_size
+    facts = {
+        **evaluate_results(val_data.coco, results).to_dict(),
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "iterations": trainer.iteration,
+        "images_per_second": {
+            "training": round(trained / trainer.seconds, 1),
+            "inference": round(len(val_data) / seconds, 1),
+        },
+        "preset": trainer.header["preset"],
+        "recipe": trainer.header["recipe"],
+    }
+    return facts, outputs
 
 
 def town_facts(dataset: CocoDetection) -> dict:

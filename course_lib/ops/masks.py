@@ -84,7 +84,7 @@ def mask_loss(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """
     if len(logits) == 0:
         return logits.sum() * 0.0  # a graph, but no NaN of 0/0
-    return F.binary_cross_entropy_with_logits(of_class(logits, labels).float(), targets)
+    return F.binary_cross_entropy_with_logits(of_class(logits, labels).to(targets.dtype), targets)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from course_lib.engine.make_zoo import ANIMALS, Animal, main, make
 from course_lib.engine.recipe import Recipe
 from course_lib.weights.files import load_detector
 from course_lib.weights.zoo import load_zoo, read_manifest, zoo_data
-from tests.detectors.models import SMALL
+from tests.detectors.models import SMALL, SMALL_MASK_RCNN
 
 CAT = Animal(
     preset=SMALL, recipe=Recipe(iterations=2, batch_size=2, evaluations=1), train=4, val=3, config=TownConfig(size=64)
@@ -52,6 +52,13 @@ def test_half_weights_make_half_a_file(made: tuple[Path, dict]) -> None:
     whole, half = (load_zoo(name, folder / "zoo")[0].state_dict() for name in ("cat", "kitten"))
     assert all(half[name].dtype == value.dtype for name, value in whole.items())
     assert all(torch.allclose(half[name], value, rtol=1e-3, atol=1e-6) for name, value in whole.items())
+
+
+def test_masks_are_judged_too(tmp_path: Path) -> None:
+    pig = replace(CAT, preset=SMALL_MASK_RCNN)
+    options = {"zoo": tmp_path / "zoo", "precision": "fp32", "progress": False}
+    assert 0 <= make("pig", pig, runs=tmp_path / "pig", **options)["mask_AP"] <= 1
+    assert "mask_AP" not in make("cat", CAT, runs=tmp_path / "cat", **options)
 
 
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,6 +166,13 @@ def test_the_learning_rate_is_the_presets_unless_it_is_set():
     assert fit(gentle, Recipe(minutes=4, learning_rate=0.5), statistics([40.0]))[1].learning_rate == 0.5
 
 
+def test_an_input_size_that_is_set_is_rounded_up():
+    for size, wanted in (((100, 160), (112, 160)), ((8, 8), (32, 32))):
+        preset, recipe = fit(TINY, Recipe(minutes=4, input_size=size), statistics([40.0]))
+        assert preset.input.size == wanted
+        assert recipe.input_size == size
+
+
 def test_quantiles_by_hand():
     stats = BoxStatistics(1, 1, np.array([30.0, 10, 20]), np.array([1.0, 3, 2]), np.array([0.5, 0.25, 0.25]), 1)
     assert [stats.size_quantile(q) for q in (0.0, 0.25, 0.5, 0.51, 1.0)] == [10, 10, 20, 30, 30]

@@ -62,6 +62,13 @@ def test_town_facts():
 
 
 def facts() -> dict:
+    """The facts of a report on RetinaNet and Faster R-CNN."""
+    both = retinanet_facts()
+    rival = {**both["retinanet"], "parameters": 7654321, "recipe": {"minutes": 1.333333, "augmentation": "flip"}}
+    return {**both, "faster_rcnn": rival | {"summary": both["retinanet"]["summary"] | {"AP": 0.375}}}
+
+
+def retinanet_facts() -> dict:
     per_class = {"square": {"AP": 0.5, "AP50": 0.9, "objects": 3}, "bar <b>": {"AP": None, "AP50": None, "objects": 0}}
     names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
     return {
@@ -96,7 +103,9 @@ def test_the_page(val_data):
         for i in (1, 2, 3)
     ]
     log[1]["AP"] = 0.4
-    html = render_report(facts(), log, val_data, outputs, worst_mistakes(val_data, outputs, count=6))
+    both = {"retinanet": outputs, "faster_rcnn": perfect(val_data)}
+    mistakes = worst_mistakes(val_data, outputs, count=6)
+    html = render_report(facts(), dict.fromkeys(both, log), val_data, both, mistakes)
     assert_self_contained(html)
     for text in (
         "AP 0.625",
@@ -106,7 +115,9 @@ def test_the_page(val_data):
         "invented square 0.80",
         "(1, 2), (3, 4)",
         "flip &amp; more",
-        "<title>RetinaNet on Town</title>",
+        "<title>RetinaNet and Faster R-CNN on Town</title>",
+        "7,654,321 parameters, learned from the same images for 1.33 minutes and came to AP 0.375",
+        "2 detections of Faster R-CNN",
     ):
         assert text in html, text
     assert "<b>" not in html  # a class name is text, not markup
@@ -118,7 +129,7 @@ def test_a_tour_in_miniature(tmp_path, capsys):
     out = tmp_path / "tour"
     first = run_tour(out, minutes=0.05, images=16, seed=0, precision="fp32")
     said = capsys.readouterr().out
-    assert [line[:3] for line in said.splitlines() if line[1:3] == "/3"] == ["1/3", "2/3", "3/3"]
+    assert [line[:3] for line in said.splitlines() if line[1:3] == "/4"] == ["1/4", "2/4", "3/4", "4/4"]
     html, report = (out / "report.html").read_text(encoding="utf-8"), json.loads((out / "report.json").read_text())
     assert_self_contained(html)
     assert report == json.loads(json.dumps(first))
@@ -126,7 +137,8 @@ def test_a_tour_in_miniature(tmp_path, capsys):
     assert set(model["summary"]) >= {"AP", "AP50", "AP75", "AR100"}
     assert model["iterations"] > 0
     assert model["images"] == 2
-    assert model["recipe"]["minutes"] == 0.05
+    assert model["recipe"]["minutes"] + report["faster_rcnn"]["recipe"]["minutes"] == pytest.approx(0.05)
+    assert report["faster_rcnn"]["preset"]["family"] == "faster_rcnn"
     assert model["preset"]["name"] == "tiny"
     assert (report["town"]["train"], report["town"]["val"]) == (16, 2)
     assert set(report["seconds"]) >= {"data", "training", "evaluation"}

@@ -178,6 +178,16 @@ def test_the_bar_counts_iterations(trainer, capsys, val_data, monkeypatch):
     assert "AP=" in shown
 
 
+def test_whoever_watches_is_told(trainer, monkeypatch):
+    monkeypatch.setattr(train, "LOG_EVERY", 2)
+    told = []
+    t = trainer(iterations=4, evaluations=1)
+    t.watch = lambda told_by, loss: told.append((told_by.iteration, loss))
+    t.run()
+    assert [iteration for iteration, _ in told] == [2, 4]
+    assert all(loss > 0 for _, loss in told)
+
+
 def test_the_loss_falls(trainer):
     t = trainer(iterations=60, batch_size=4, learning_rate=5e-3, augmentation="flip")
     first = sum(v.item() for v in t.step().values())

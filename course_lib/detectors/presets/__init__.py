@@ -39,6 +39,7 @@ __all__ = [
     "SSD300_TORCHVISION",
     "SSD_TINY",
     "TINY",
+    "TITLES",
     "YOLO_TINY",
     "FasterRCNNPreset",
     "MaskRCNNPreset",
@@ -89,6 +90,13 @@ FAMILIES: dict[str, dict[str, Preset]] = {
     "mask_rcnn": MASK_RCNN,
     "panoptic_fpn": PANOPTIC_FPN,
     "upsnet": UPSNET,
+}
+TITLES = {  # the families' names for a reader
+    "retinanet": "RetinaNet",
+    "ssd": "SSD",
+    "yolo": "YOLO",
+    "faster_rcnn": "Faster R-CNN",
+    "mask_rcnn": "Mask R-CNN",
 }
 
 

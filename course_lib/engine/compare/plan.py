@@ -4,17 +4,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from course_lib.detectors.presets import Preset, get_family, get_preset
+from course_lib.detectors.presets import TITLES, Preset, get_family, get_preset
 from course_lib.engine import checkpoint
 from course_lib.engine.recipe import Recipe
 
-TITLES = {
-    "retinanet": "RetinaNet",
-    "ssd": "SSD",
-    "yolo": "YOLO",
-    "faster_rcnn": "Faster R-CNN",
-    "mask_rcnn": "Mask R-CNN",
-}
 RIVALS = ("retinanet", "ssd", "yolo", "faster_rcnn")  # what is compared unless something else is asked for
 SETTINGS = "compare.json"
 

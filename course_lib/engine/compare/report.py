@@ -13,7 +13,7 @@ from course_lib.viz.errors import error_costs
 from course_lib.viz.rivals import ap_over_time, shares_found, speed_accuracy, time_parts
 
 GROUPS = ("all", "small", "medium", "large", "alone", "crowded")
-SIZES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
+ACCURACY = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "mask_AP")
 
 
 def render_comparison(result: Mapping, dataset: CocoDetection) -> str:
@@ -45,7 +45,7 @@ def render_comparison(result: Mapping, dataset: CocoDetection) -> str:
                 "Small marks are seeds, the large one is their mean; the cross is the range.",
             ),
             "<h2>How accurate</h2>",
-            _table(result, SIZES),
+            _table(result),
             '<p class="quiet">Mean over the seeds, in brackets the range. Small is under 32² pixels, medium to 96²; – '
             "where there are no such objects. AR100 is recall with at most 100 detections an image.</p>",
             figure(
@@ -133,13 +133,14 @@ def _list(values: list) -> str:
     return ", ".join(map(str, values))
 
 
-def _table(result: Mapping, quantities: tuple[str, ...]) -> str:
-    columns = {quantity: spreads(result, quantity) for quantity in quantities}
+def _table(result: Mapping) -> str:
+    """The accuracy of each model, a column for each quantity that has a meaning in some of them."""
+    columns = {quantity: column for quantity in ACCURACY if (column := spreads(result, quantity))}
     rows = [
         [title, *(QUANTITIES[q].write(column[title]) if title in column else "–" for q, column in columns.items())]
         for title in _by_title(result)
     ]
-    return table(["model", *(q.replace("_", " ") for q in quantities)], rows)
+    return table(["model", *(quantity.replace("_", " ") for quantity in columns)], rows)
 
 
 def _costs(result: Mapping) -> str:

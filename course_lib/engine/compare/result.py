@@ -21,6 +21,8 @@ def figure_of(run: Mapping, quantity: str) -> float | None:
         return run["latency"]["median"]
     if quantity == "training":
         return run["images_per_second"]["training"]
+    if quantity == "mask_AP":
+        return run["masks"]["AP"] if "masks" in run else None
     if quantity.startswith("found_"):
         return run["found"][quantity.removeprefix("found_")]
     return run["summary"][quantity]

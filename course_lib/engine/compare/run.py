@@ -10,12 +10,13 @@ from course_lib import __version__
 from course_lib.datasets.coco import CocoDetection, open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import make_town
+from course_lib.detectors.presets import TITLES
 from course_lib.engine import checkpoint
 from course_lib.engine.compare.disagreement import disagreements
 from course_lib.engine.compare.display import Display
 from course_lib.engine.compare.judge import judge_run
 from course_lib.engine.compare.memory import peak_of_run
-from course_lib.engine.compare.plan import TITLES, Job, Plan, claim, run_folder
+from course_lib.engine.compare.plan import Job, Plan, claim, run_folder
 from course_lib.engine.compare.report import render_comparison
 from course_lib.engine.compare.result import to_csv, verdicts
 from course_lib.engine.compare.speed import COUNTED, gigaflops, latencies

@@ -62,6 +62,7 @@ QUANTITIES = {
     "AP_small": Quantity("AP of small objects"),
     "AP_medium": Quantity("AP of medium objects"),
     "AP_large": Quantity("AP of large objects"),
+    "mask_AP": Quantity("AP of masks"),
     "AR100": Quantity("recall with 100 detections an image"),
     "found_small": Quantity("the share of the smallest third that is found", form="{:.2f}"),
     "found_large": Quantity("the share of the largest third that is found", form="{:.2f}"),
@@ -164,7 +165,8 @@ def caution(seeds: Sequence[int], pairs: int) -> str:
     if len(seeds) < 2:
         return "One seed was trained, so nothing is claimed: the next one might turn the order round."
     chance = chance_of_separation(len(seeds))
+    here = "there is one pair here" if pairs == 1 else f"there are {pairs} pairs here"
     return (
         f"A claim is made only where the spreads of {len(seeds)} seeds do not overlap. Two models that are alike would "
-        f"still be told apart in one of {round(1 / chance)} comparisons by luck; there are {pairs} pairs here."
+        f"still be told apart in one of {round(1 / chance)} comparisons by luck; {here}."
     )

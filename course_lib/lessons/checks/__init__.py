@@ -8,6 +8,7 @@ from course_lib.lessons.checks.backbones import receptive_field, residual_block
 from course_lib.lessons.checks.base import CheckFailed, Exercise
 from course_lib.lessons.checks.boxes import from_yolo, giou, iou_matrix, nms
 from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_loss, prior_bias
+from course_lib.lessons.checks.masks import mask_loss, paste_mask
 from course_lib.lessons.checks.measuring import average_recall, error_type, interpolated_precision, match_detections
 from course_lib.lessons.checks.pyramid import fpn_forward, top_down
 from course_lib.lessons.checks.regions import align_regions, bilinear_sample, pool_regions, warp_regions
@@ -15,6 +16,7 @@ from course_lib.lessons.checks.retinanet_inference import best_candidates, final
 from course_lib.lessons.checks.retinanet_losses import anchor_rows, batch_losses
 from course_lib.lessons.checks.ssd import match_default_boxes, mine_negatives
 from course_lib.lessons.checks.tour import focal_terms, iou, precision_recall
+from course_lib.lessons.checks.two_stage import balanced_sample, second_look
 from course_lib.lessons.checks.yolo import cell_boxes, objectness_targets
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "align_regions",
     "anchor_rows",
     "average_recall",
+    "balanced_sample",
     "batch_losses",
     "best_candidates",
     "bilinear_sample",
@@ -40,17 +43,20 @@ __all__ = [
     "interpolated_precision",
     "iou",
     "iou_matrix",
+    "mask_loss",
     "match_anchors",
     "match_default_boxes",
     "match_detections",
     "mine_negatives",
     "nms",
     "objectness_targets",
+    "paste_mask",
     "pool_regions",
     "precision_recall",
     "prior_bias",
     "receptive_field",
     "residual_block",
+    "second_look",
     "shape_anchors",
     "tile_anchors",
     "top_down",

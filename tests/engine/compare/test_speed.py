@@ -1,0 +1,95 @@
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.detectors.presets import FAMILIES
+from course_lib.engine.compare.parts import ORDER, PARTS, clocked_parts
+from course_lib.engine.compare.speed import gigaflops, latencies
+from tests.detectors.models import small
+
+IMAGES = [torch.rand(3, 64, 64), torch.rand(3, 48, 64)]
+
+
+class Slow(nn.Module):
+    """Takes its time."""
+
+    def __init__(self, seconds: float):
+        super().__init__()
+        self.seconds = seconds
+
+    def forward(self, x):
+        time.sleep(self.seconds)
+        return x
+
+
+class Stages(nn.Module):
+    """A detector of nothing whose parts take known times: 2 + 4 + 4 in all, and 6 ms in no part."""
+
+    def __init__(self):
+        super().__init__()
+        self.preprocess, self.backbone, self.fpn = Slow(0.002), Slow(0.001), Slow(0.003)
+        self.rpn, self.other = Slow(0.004), Slow(0.005)
+
+    def forward(self, images):
+        x = self.rpn(self.fpn(self.backbone(self.preprocess(images))))
+        time.sleep(0.001)
+        return self.other(x)
+
+
+def test_each_part_has_its_clock():
+    model = Stages()
+    with clocked_parts(model) as seconds:
+        for _ in range(2):
+            model(None)
+    assert tuple(seconds) == ORDER[:-1]
+    assert seconds["preprocess"] == pytest.approx(0.004, abs=0.002)
+    assert seconds["backbone"] == pytest.approx(0.008, abs=0.003)
+    assert seconds["proposals"] == pytest.approx(0.008, abs=0.003)
+    assert seconds["head"] == 0
+    kept = dict(seconds)
+    model(None)
+    assert seconds == kept  # the clocks are gone
+
+
+def test_latency_and_its_parts():
+    models = {"a": small().train(), "b": small(channels=32).eval()}
+    found = latencies(models, IMAGES, rounds=2)
+    assert set(found) == {"a", "b"}
+    for figures in found.values():
+        assert 0 < figures["median"] <= figures["p95"]
+        assert tuple(figures["parts"]) == ORDER
+        assert figures["parts"]["proposals"] == 0
+        assert all(figures["parts"][part] > 0 for part in ("preprocess", "backbone", "head", "postprocess"))
+    assert models["a"].training
+    assert not models["b"].training
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_names_its_parts(family):
+    """Whatever takes long is in a part with a name: the hooks meet the backbone and the heads of every model."""
+    torch.manual_seed(0)
+    model = FAMILIES[family]["tiny"].build(3).eval()
+    names = {name for name, child in model.named_children() if any(True for _ in child.parameters())}
+    assert names <= set(PARTS)
+    with clocked_parts(model) as seconds, torch.inference_mode():
+        model([torch.rand(3, 128, 128)])
+    assert all(seconds[part] > 0 for part in ("preprocess", "backbone", "head"))
+    assert (seconds["proposals"] > 0) == (family in ("faster_rcnn", "mask_rcnn"))
+
+
+def test_gigaflops_by_hand():
+    class OneConvolution(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 5, 3, padding=1)
+
+        def forward(self, images):
+            return [self.conv(image[None]) for image in images]
+
+    model = OneConvolution().train()
+    # a multiplication and an addition for each of 3·3·3 weights, 5 maps, H·W places; the mean over both images
+    each = [2 * 27 * 5 * h * w for h, w in ((64, 64), (48, 64))]
+    assert gigaflops(model, IMAGES) == pytest.approx(sum(each) / 2 / 1e9)
+    assert model.training
