@@ -60,7 +60,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="retinanet, ssd, yolo, faster_rcnn or mask_rcnn.")],
+    model: Annotated[str, typer.Argument(help="retinanet, ssd, yolo, faster_rcnn, mask_rcnn, panoptic_fpn or upsnet.")],
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     data: Data = None,
     images: Images = None,
@@ -141,12 +141,17 @@ def evaluate(
     threads: Threads = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
     errors: Annotated[bool, typer.Option("--errors", help="Also say which kinds of error cost how much AP50.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Of a panoptic run: write its maps to this JSON and its folder.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """COCO's average precision of a run, or of a results file that any program wrote."""
+    """COCO's average precision of a run, or of a results file that any program wrote; of a panoptic run PQ, too."""
+    from course_lib.datasets.label_map import LabelMap
     from course_lib.engine.errors import error_anatomy, errors_of_files
     from course_lib.engine.evaluate import detect_dataset, evaluate_files, evaluate_results
     from course_lib.engine.model_files import load_model
+    from course_lib.engine.panoptic import evaluate_panoptic
     from course_lib.engine.run import pick_device, pick_precision
 
     if (run is None) == (detections is None):
@@ -161,18 +166,21 @@ def evaluate(
         _print_metrics(metrics, anatomy, as_json)
         return
     _set_threads(threads)
-    model, label_map, _ = load_model(run)
+    model, label_map, header = load_model(run)
+    panoptic = getattr(model, "uses_semantic", False)
+    if save is not None and not panoptic:
+        raise ValueError(f"{run}: this detector makes no panoptic maps: leave out --save")
     if iou == Judge.segm and not getattr(model, "uses_masks", False):
         raise ValueError(f"{run}: this detector finds boxes and no masks: leave out --iou segm")
     dataset = _open(data, images, annotations, split.value, label_map=label_map)
-    results, _, seconds = detect_dataset(
-        model.to(pick_device(device)),
-        dataset,
-        batch_size=batch_size,
-        precision=pick_precision(precision),
-        progress=not as_json,
-    )
-    metrics = evaluate_results(dataset.coco, results, iou_type=iou.value)
+    model = model.to(pick_device(device))
+    how = {"batch_size": batch_size, "precision": pick_precision(precision), "progress": not as_json}
+    if panoptic:
+        dataset = dataset.with_panoptic(LabelMap.from_dict(header["stuff_map"]))
+        metrics, results, seconds = evaluate_panoptic(model, dataset, save=save, **how)
+    else:
+        results, _, seconds = detect_dataset(model, dataset, **how)
+        metrics = evaluate_results(dataset.coco, results, iou_type=iou.value)
     anatomy = error_anatomy(dataset.coco, results) if errors else None
     rate = {"seconds": round(seconds, 3), "images_per_second": round(len(dataset) / max(seconds, 1e-9), 1)}
     _print_metrics(metrics, anatomy, as_json, rate)
@@ -225,7 +233,8 @@ def predict(
     score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what is less certain.")] = 0.5,
     device: Device = "auto",
 ) -> None:
-    """Detect on pictures: for each an overlay (PNG) and its detections (JSON)."""
+    """Detect on pictures: for each an overlay (PNG) and its detections (JSON); of a panoptic run its maps, too."""
+    from course_lib.datasets.label_map import LabelMap
     from course_lib.engine.model_files import load_model
     from course_lib.engine.predict import find_images, predict_files
     from course_lib.engine.run import pick_device
@@ -233,12 +242,15 @@ def predict(
     if weights is not None:
         images = [run, *(images or [])]
         found = open_named(weights, config, offline=offline)
-        model, label_map = found.model, found.label_map
+        model, label_map, header = found.model, found.label_map, found.header
     elif not images:
         raise ValueError(f"which pictures? Give some after {run}, or --weights NAME")
     else:
-        model, label_map, _ = load_model(run)
-    predictions = predict_files(model.to(pick_device(device)), label_map, find_images(images), out, score=score)
+        model, label_map, header = load_model(run)
+    stuff_map = LabelMap.from_dict(header["stuff_map"]) if "stuff_map" in header else None
+    predictions = predict_files(
+        model.to(pick_device(device)), label_map, find_images(images), out, score=score, stuff_map=stuff_map
+    )
     for prediction in predictions:
         if prediction.error:
             print(f"error: {prediction.error}", file=sys.stderr)

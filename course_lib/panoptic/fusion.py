@@ -119,14 +119,14 @@ def place_instances(
     height, width = canvas.panoptic.shape
     regions = _regions(boxes, len(masks), height, width)
     panoptic, pixels = canvas.panoptic.numpy(), masks.cpu().numpy()  # small pieces: numpy has no threads to wake
-    order = scores.argsort(descending=True, stable=True)
+    order = torch.argsort(-scores)  # equal scores come as torch's sort leaves them, as in Detectron2
     for instance, score, label in zip(order.tolist(), scores[order].tolist(), labels[order].tolist()):
         if score < spec.score:
             break
         rows, columns = regions[instance]
         mask, taken = pixels[instance, rows, columns], panoptic[rows, columns]
         free = mask & (taken == 0)
-        area, kept = np.count_nonzero(mask), np.count_nonzero(free)
+        area, kept = int(np.count_nonzero(mask)), int(np.count_nonzero(free))
         if kept > 0 and (area - kept) / area <= spec.overlap:
             np.copyto(taken, canvas.new_segment(label, kept, isthing=True, score=score, instance=instance), where=free)
 
