@@ -12,6 +12,7 @@ from PIL import Image
 
 from course_lib import cli
 from course_lib.detectors.presets import FAMILIES
+from course_lib.panoptic.fusion import FusionSpec
 from course_lib.weights.detectron2.config import read_config, write_config
 from course_lib.weights.files import load_detector
 from tests.detectors.goldens import Golden
@@ -33,6 +34,9 @@ def course(monkeypatch, capsys):
     return course
 
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "goldens" / "detectron2"
+
+
 def write_golden(golden: Golden, name: str, folder: Path, suffix: str) -> tuple[Path, Path]:
     """The checkpoint of a golden network and its config, which does not resize."""
     path, config = folder / f"{name}.{suffix}", folder / f"{name}.yaml"
@@ -44,8 +48,11 @@ def write_golden(golden: Golden, name: str, folder: Path, suffix: str) -> tuple[
     preset = golden.narrow(FAMILIES[name]["r50_detectron2"])
     if name != "retinanet":
         preset = replace(preset, box_head=replace(preset.box_head, widths=(24, 24)))
-    if name == "mask_rcnn":
+    if name in ("mask_rcnn", "panoptic_fpn"):
         preset = replace(preset, mask_head=replace(preset.mask_head, channels=8))
+    if name == "panoptic_fpn":
+        head, fusion = replace(preset.semantic_head, channels=32), FusionSpec(**golden.config["combine"])
+        preset = replace(preset, semantic_head=head, fusion=fusion, num_stuff=3)
     write_config(config, preset, golden.config["classes"])
     return path, config
 
@@ -71,6 +78,24 @@ def test_goldens_through_files_and_the_verb(course, tmp_path, name, suffix):
     assert (found["scores"] - golden["output/scores"]).abs().max() < 1e-5
     if name == "mask_rcnn":
         assert (found["masks"] != golden["output/masks"]).float().mean() <= 1e-4
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not there: Panoptic FPN's file is untested")
+@pytest.mark.parametrize("suffix", ["pkl", "pth"])
+@torch.no_grad()
+def test_the_panoptic_golden(course, tmp_path, suffix):
+    golden = Golden("panoptic_fpn", SHARED)
+    path, config = write_golden(golden, "panoptic_fpn", tmp_path, suffix)
+    out = tmp_path / "ours.safetensors"
+    assert course("weights", "import", path, "--config", config, "--out", out)[0] == 0
+    model, _, header = load_detector(out)
+    assert header["stuff_map"]["names"] == ["stuff 1", "stuff 2", "stuff 3"]
+    (found,) = model([golden.image], output_sizes=[golden.output_size])
+    assert torch.equal(found["labels"], golden["output/classes"])
+    assert torch.equal(found["panoptic"], golden["output/panoptic_map"])
+    assert [s["label"] for s in found["segments"]] == [s["category_id"] for s in golden.config["segments_info"]]
+    assert course("weights", "export", out, tmp_path / "again.pkl")[0] == 0
+    assert read_config(tmp_path / "again.yaml").preset == replace(read_config(config).preset, name="again")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -25,6 +25,7 @@ class Imported:
         report: what became of every tensor of the file.
         source: where it came from, in words.
         notes: what was taken for granted since the file does not say it.
+        stuff_map: of a panoptic detector's stuff 1 … S.
     """
 
     model: nn.Module
@@ -33,11 +34,13 @@ class Imported:
     report: LoadReport
     source: str
     notes: tuple[str, ...] = ()
+    stuff_map: LabelMap | None = None
 
     @property
     def header(self) -> dict[str, Any]:
         """What a file of ours says about its weights."""
-        return {
+        stuff = {} if self.stuff_map is None else {"stuff_map": self.stuff_map.to_dict()}
+        return stuff | {
             "preset": preset_to_dict(self.preset),
             "label_map": self.label_map.to_dict(),
             "source": self.source,

@@ -52,7 +52,7 @@ def format_models(models: list[dict]) -> str:
         )
     lines.append(
         "Files: torchvision's .pth of these models; Detectron2's .pkl and .pth of RetinaNet, Faster and "
-        "Mask R-CNN with a pyramid."
+        "Mask R-CNN with a pyramid, and Panoptic FPN."
     )
     return "\n".join(lines)
 

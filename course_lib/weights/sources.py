@@ -71,7 +71,8 @@ def _ours(path: Path) -> Imported:
     model, label_map, header = load_detector(path)
     report = LoadReport(used={name: name for name in model.state_dict()})
     source = header.get("source", f"course file {path.name}")
-    return Imported(model, preset_from_dict(header["preset"]), label_map, report, source)
+    stuff = LabelMap.from_dict(header["stuff_map"]) if "stuff_map" in header else None
+    return Imported(model, preset_from_dict(header["preset"]), label_map, report, source, stuff_map=stuff)
 
 
 def _theirs(path: Path, config: Path | None, label_map: LabelMap | None, partial: bool) -> Imported:

@@ -11,7 +11,7 @@ from torchvision.models import get_model_weights
 from course_lib.datasets.label_map import LabelMap
 from course_lib.weights.blank import without_initialisation
 from course_lib.weights.imported import finite
-from course_lib.weights.labels import coco_labels, torchvision_labels
+from course_lib.weights.labels import coco_labels, coco_stuff, torchvision_labels
 from course_lib.weights.sources import open_weights, published
 from course_lib.weights.torchvision import models
 from course_lib.weights.torchvision.models import MODELS, cached, fetch, import_torchvision, load_backbone
@@ -196,6 +196,9 @@ def test_coco_s_labels():
     assert (found.names[0], found.category_ids[0]) == ("person", 1)
     assert (found.names[79], found.category_ids[79]) == ("toothbrush", 90)
     assert "N/A" not in found.names
+    stuff = coco_stuff()
+    assert (len(stuff), stuff.names[0], stuff.category_ids[0]) == (53, "banner", 92)
+    assert (stuff.names[52], stuff.category_ids[52]) == ("rug-merged", 200)
     with pytest.raises(ValueError, match="3 names for 5 classes"):
         torchvision_labels(["a", "b", "c"], 5)
 

@@ -75,6 +75,14 @@ DEFAULTS: dict[str, Any] = {
     "MODEL.RESNETS.STRIDE_IN_1X1": True,
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 256,
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 64,
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 54,
+    "MODEL.SEM_SEG_HEAD.CONVS_DIM": 128,
+    "MODEL.SEM_SEG_HEAD.NORM": "GN",
+    "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": 1.0,
+    "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT": 1.0,
+    "MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH": 0.5,
+    "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT": 4096,
+    "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH": 0.5,
     "TEST.DETECTIONS_PER_IMAGE": 100,
 }
 
@@ -107,6 +115,12 @@ _TWO_STAGES = {
     "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": False,
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": False,
 }
+_MASKS = {
+    **_TWO_STAGES,
+    "MODEL.MASK_ON": True,
+    "MODEL.ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampleHead",
+    "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": False,
+}
 # What a family has at one value only, which is not always Detectron2's default.
 FIXED: dict[str, dict[str, Any]] = {
     "retinanet": {
@@ -119,12 +133,14 @@ FIXED: dict[str, dict[str, Any]] = {
         "MODEL.RETINANET.NORM": "",  # its towers would keep their biases; ours drop them before a norm
     },
     "faster_rcnn": {**_TWO_STAGES, "MODEL.META_ARCHITECTURE": "GeneralizedRCNN", "MODEL.MASK_ON": False},
-    "mask_rcnn": {
-        **_TWO_STAGES,
-        "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
-        "MODEL.MASK_ON": True,
-        "MODEL.ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampleHead",
-        "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": False,
+    "mask_rcnn": {**_MASKS, "MODEL.META_ARCHITECTURE": "GeneralizedRCNN"},
+    "panoptic_fpn": {
+        **_MASKS,
+        "MODEL.META_ARCHITECTURE": "PanopticFPN",
+        "MODEL.SEM_SEG_HEAD.NAME": "SemSegFPNHead",
+        "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p2", "p3", "p4", "p5"],
+        "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": 255,
+        "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 4,
     },
 }
 # Detectron2's defaults of the fixed ones, where they differ from the value that is supported.
@@ -171,9 +187,11 @@ ABSENT = {
     "retinanet": ("MODEL.PROPOSAL_GENERATOR.", "MODEL.RPN.", "MODEL.ROI_", "MODEL.MASK_ON", *_SEGMENTATION),
     "faster_rcnn": ("MODEL.RETINANET.", "MODEL.ROI_MASK_HEAD.", *_SEGMENTATION),
     "mask_rcnn": ("MODEL.RETINANET.", *_SEGMENTATION),
+    "panoptic_fpn": ("MODEL.RETINANET.", "MODEL.PANOPTIC_FPN.COMBINE.ENABLED"),
 }
 CLASSES = {
     "retinanet": "MODEL.RETINANET.NUM_CLASSES",
     "faster_rcnn": "MODEL.ROI_HEADS.NUM_CLASSES",
     "mask_rcnn": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "panoptic_fpn": "MODEL.ROI_HEADS.NUM_CLASSES",
 }

@@ -10,7 +10,7 @@ from course_lib.weights.detectron2.names import rules_back, rules_of
 from course_lib.weights.detectron2.shapes import settings_from_state
 from course_lib.weights.imported import Imported, check_finite, generic_labels
 from course_lib.weights.keys import load_renamed, rename
-from course_lib.weights.labels import coco_labels
+from course_lib.weights.labels import coco_labels, coco_stuff
 
 
 def import_detectron2(
@@ -67,4 +67,12 @@ def import_detectron2(
     elif len(label_map) != read.num_classes:
         raise ValueError(f"{path}: {read.num_classes} classes, but labels for {len(label_map)}")
     source = f"Detectron2 file {path.name}" + (f" by {checkpoint.author}" if checkpoint.author else "")
-    return Imported(model.eval(), preset, label_map, report, source, notes)
+    stuff = _stuff(preset.num_stuff, label_map) if preset.family == "panoptic_fpn" else None
+    return Imported(model.eval(), preset, label_map, report, source, notes, stuff)
+
+
+def _stuff(count: int, things: LabelMap) -> LabelMap:
+    if count == 53:
+        return coco_stuff()
+    first = max(things.category_ids) + 1
+    return LabelMap(tuple(f"stuff {i}" for i in range(1, count + 1)), tuple(range(first, first + count)))

@@ -3,7 +3,15 @@
 from course_lib.detectors.presets import Preset
 from course_lib.weights.detectron2 import faster_rcnn, retinanet
 from course_lib.weights.detectron2.mask_rcnn import MASK_HEAD
+from course_lib.weights.detectron2.panoptic_fpn import SEMANTIC_HEAD
 from course_lib.weights.keys import Rule, invert
+
+# What a family has beside Faster R-CNN's names.
+MORE: dict[str, list[Rule]] = {
+    "faster_rcnn": [],
+    "mask_rcnn": MASK_HEAD,
+    "panoptic_fpn": [*MASK_HEAD, *SEMANTIC_HEAD],
+}
 
 
 def rules_of(preset: Preset) -> list[Rule]:
@@ -13,14 +21,11 @@ def rules_of(preset: Preset) -> list[Rule]:
         ValueError: for a family that Detectron2 does not have.
     """
     first_level = int(preset.backbone.levels[0][1]) if preset.backbone else 0
-    match preset.family:
-        case "retinanet":
-            return retinanet.rules(first_level)
-        case "faster_rcnn":
-            return faster_rcnn.rules(first_level, preset.fpn_norm is not None)
-        case "mask_rcnn":
-            return [*faster_rcnn.rules(first_level, preset.fpn_norm is not None), *MASK_HEAD]
-    raise ValueError(f"Detectron2 has no {preset.family}; it has retinanet, faster_rcnn and mask_rcnn")
+    if preset.family == "retinanet":
+        return retinanet.rules(first_level)
+    if preset.family not in MORE:
+        raise ValueError(f"Detectron2 has no {preset.family}; it has retinanet, {', '.join(MORE)}")
+    return [*faster_rcnn.rules(first_level, preset.fpn_norm is not None), *MORE[preset.family]]
 
 
 def rules_back(preset: Preset) -> list[Rule]:

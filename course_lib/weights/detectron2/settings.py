@@ -330,4 +330,21 @@ MASK_RCNN = [
     same("MODEL.ROI_MASK_HEAD.CONV_DIM", "mask_head.channels"),
     Setting(("MODEL.ROI_MASK_HEAD.NORM",), ("mask_head.norm",), lambda v: (_norm(v),), lambda v: (_norm_name(v),)),
 ]
-SETTINGS = {"retinanet": RETINANET, "faster_rcnn": FASTER_RCNN, "mask_rcnn": MASK_RCNN}
+PANOPTIC_FPN = [
+    *MASK_RCNN,
+    # class 0 of the semantic head is "a thing"
+    Setting(("MODEL.SEM_SEG_HEAD.NUM_CLASSES",), ("num_stuff",), lambda n: (n - 1,), lambda n: (n + 1,)),
+    same("MODEL.SEM_SEG_HEAD.CONVS_DIM", "semantic_head.channels"),
+    Setting(("MODEL.SEM_SEG_HEAD.NORM",), ("semantic_head.norm",), lambda v: (_norm(v),), lambda v: (_norm_name(v),)),
+    same("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "panoptic_loss.semantic"),
+    same("MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT", "panoptic_loss.instances"),
+    same("MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH", "fusion.overlap"),
+    same("MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT", "fusion.stuff_area"),
+    same("MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH", "fusion.score"),
+]
+SETTINGS = {
+    "retinanet": RETINANET,
+    "faster_rcnn": FASTER_RCNN,
+    "mask_rcnn": MASK_RCNN,
+    "panoptic_fpn": PANOPTIC_FPN,
+}

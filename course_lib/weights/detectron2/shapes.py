@@ -28,8 +28,10 @@ def settings_from_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], tu
         family = _family(state)
         settings = settings_of(FAMILIES[family][PRESET], 80) | _backbone(state) | _pyramid(state)
         settings |= _retinanet(state) if family == "retinanet" else _two_stages(state)
-        if family == "mask_rcnn":
+        if family in ("mask_rcnn", "panoptic_fpn"):
             settings |= _masks(state)
+        if family == "panoptic_fpn":
+            settings |= _semantics(state)
     except KeyError as error:
         raise ValueError(f"there is no {error.args[0]}; half a file, or another model") from None
     resnext = settings["MODEL.RESNETS.NUM_GROUPS"] > 1
@@ -47,15 +49,15 @@ def settings_from_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], tu
 
 
 def _family(state: Mapping[str, Tensor]) -> str:
-    if "sem_seg_head.predictor.weight" in state:
-        raise ValueError("these are a Panoptic FPN's; give its config")
     if "head.cls_score.weight" in state:
         return "retinanet"
     if "roi_heads.box_predictor.cls_score.weight" in state and "backbone.fpn_output5.weight" in state:
+        if "sem_seg_head.predictor.weight" in state:
+            return "panoptic_fpn"
         return "mask_rcnn" if "roi_heads.mask_head.predictor.weight" in state else "faster_rcnn"
     raise ValueError(
-        "these are not all tensors of a RetinaNet, Faster or Mask R-CNN with a pyramid; a backbone alone needs a "
-        "config and leave to be partial"
+        "these are not all tensors of a RetinaNet, of a Faster or Mask R-CNN with a pyramid, or of a Panoptic FPN; a "
+        "backbone alone needs a config and leave to be partial"
     )
 
 
@@ -142,4 +144,12 @@ def _masks(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "MODEL.ROI_MASK_HEAD.NUM_CONV": _count(state, r"roi_heads\.mask_head\.mask_fcn(\d)\.weight"),
         "MODEL.ROI_MASK_HEAD.CONV_DIM": _rows(state, "roi_heads.mask_head.deconv.weight"),
         "MODEL.ROI_MASK_HEAD.NORM": _norm(state, "roi_heads.mask_head.mask_fcn1"),
+    }
+
+
+def _semantics(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES": _rows(state, "sem_seg_head.predictor.weight"),
+        "MODEL.SEM_SEG_HEAD.CONVS_DIM": _rows(state, "sem_seg_head.p2.0.weight"),
+        "MODEL.SEM_SEG_HEAD.NORM": _norm(state, "sem_seg_head.p2.0"),
     }

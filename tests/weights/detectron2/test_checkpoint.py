@@ -132,8 +132,9 @@ def test_arrays_of_other_layouts_and_types(tmp_path):
         ("faster_rcnn", {"fpn_norm": "group", "rpn_depth": 2, "backbone.norm": "group"}),
         ("faster_rcnn", {"box_head.convs": 4, "box_head.norm": "group", "box_head.widths": (32,)}),
         ("mask_rcnn", {"mask_head.norm": "group", "mask_head.depth": 2}),
+        ("panoptic_fpn", {"semantic_head.channels": 32, "num_stuff": 6}),
     ],
-    ids=["basic blocks", "batch norm", "groups", "group norm", "4conv1fc", "masks with norms"],
+    ids=["basic blocks", "batch norm", "groups", "group norm", "4conv1fc", "masks with norms", "panoptic"],
 )
 def test_what_shapes_tell(tmp_path, family, changes):
     """A narrow model of other depth, norm or heads, written and read without its config."""
@@ -329,7 +330,7 @@ def test_names_are_completed_by_their_longest_end():
             lambda s: s.update({"roi_heads.box_predictor.bbox_pred.weight": torch.ones(4, 24)}),
             "4 deltas for 5 classes; expected a box of each class",
         ),
-        (lambda s: s.update({"sem_seg_head.predictor.weight": torch.ones(1)}), "Panoptic FPN"),
+        (lambda s: s.update({"sem_seg_head.predictor.weight": torch.ones(4)}), r"there is no roi_heads\.mask_head"),
     ],
 )
 def test_wrong_tensors_are_named(tmp_path, change, message):

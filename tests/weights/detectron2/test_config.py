@@ -164,7 +164,12 @@ def test_without_resizing(configs):
     assert (spec.resize, spec.bgr) == ("none", False)
 
 
-@pytest.mark.parametrize("family", ["retinanet", "faster_rcnn", "mask_rcnn"])
+def test_the_zoo_s_panoptic_fpn(configs):
+    model = "MODEL: {META_ARCHITECTURE: PanopticFPN, MASK_ON: True, SEM_SEG_HEAD: {LOSS_WEIGHT: 0.5}}"
+    same_but_name(configs(of_base("RCNN-FPN", model)).preset, "panoptic_fpn")
+
+
+@pytest.mark.parametrize("family", ["retinanet", "faster_rcnn", "mask_rcnn", "panoptic_fpn"])
 def test_a_preset_there_and_back(tmp_path, family):
     preset = FAMILIES[family]["r50_detectron2"]
     write_config(tmp_path / "ours.yaml", preset, 7, weights="model.pth")
@@ -227,7 +232,10 @@ def test_what_detectron2_cannot_say_is_named(tmp_path):
         ("ANCHOR_GENERATOR: {SIZES: [[32], [64]]}", "for 5 levels: expected as many of each level"),
         ("ANCHOR_GENERATOR: {SIZES: [[a]]}", "could not convert"),
         ("ANCHOR_GENERATOR: {ASPECT_RATIOS: [[1.0], [2.0]]}", "expected the same for all levels"),
-        ("META_ARCHITECTURE: DETR", r"META_ARCHITECTURE is 'DETR', expected one of GeneralizedRCNN, RetinaNet"),
+        (
+            "META_ARCHITECTURE: DETR",
+            r"is 'DETR', expected one of GeneralizedRCNN, PanopticFPN, RetinaNet",
+        ),
     ],
 )
 def test_unknown_and_unsupported_settings_are_named(configs, model, message):
