@@ -135,6 +135,9 @@ def evaluate(
     detections: Annotated[
         Path | None, typer.Option(help="Instead of a run: a COCO results JSON, judged against --annotations.")
     ] = None,
+    from_labels: Annotated[
+        bool, typer.Option("--from-labels", help="With --detections: its category ids are labels 0 … K−1.")
+    ] = False,
     iou: Annotated[Judge, typer.Option(help="Overlap of boxes or of masks.")] = Judge.bbox,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
     device: Device = "auto",
@@ -161,7 +164,7 @@ def evaluate(
     if detections is not None:
         if annotations is None:
             raise ValueError("--detections needs --annotations, the ground truth to judge against")
-        metrics = evaluate_files(annotations, detections, iou_type=iou.value)
+        metrics = evaluate_files(annotations, detections, iou_type=iou.value, from_labels=from_labels)
         anatomy = errors_of_files(annotations, detections) if errors else None
         _print_metrics(metrics, anatomy, as_json)
         return

@@ -23,6 +23,7 @@ VERBS = (
     ["data", "make"],
     ["data", "show"],
     ["data", "check"],
+    ["data", "export"],
     ["train"],
     ["evaluate"],
     ["pq"],

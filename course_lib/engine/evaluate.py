@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from course_lib.datasets.coco import CocoDetection, coco_index
+from course_lib.datasets.label_map import LabelMap
 from course_lib.datasets.records import check_records, raise_problems, read_json
+from course_lib.engine.detectron2_data import read_predictions
 from course_lib.ops.boxes import xyxy_to_xywh
 from course_lib.ops.masks import encode_masks
 
@@ -163,31 +165,36 @@ def _no_results(truth: COCO) -> COCO:
     return empty
 
 
-def evaluate_files(ground_truth: Path, detections: Path, *, iou_type: str = "bbox") -> Metrics:
+def evaluate_files(
+    ground_truth: Path, detections: Path, *, iou_type: str = "bbox", from_labels: bool = False
+) -> Metrics:
     """Judge a COCO results file against a COCO annotation file, whoever made it.
+
+    Args:
+        ground_truth, detections: the files; the latter may be Detectron2's `instances_predictions.pth`.
+        iou_type: "bbox" or "segm".
+        from_labels: the results name classes 0 … K−1, not category ids; see `read_predictions`.
 
     Raises:
         ValueError: if either file is not what it should be; it names file and record.
     """
-    truth, results = read_results(ground_truth, detections)
+    truth, results = read_results(ground_truth, detections, from_labels=from_labels)
     try:
         return evaluate_results(truth, results, iou_type=iou_type)
     except ValueError as error:
         raise ValueError(f"{detections}: {error}") from None
 
 
-def read_results(ground_truth: Path, detections: Path) -> tuple[COCO, list]:
-    """Open a COCO annotation file, checked, and a COCO results file, of which only its being a list is checked.
+def read_results(ground_truth: Path, detections: Path, *, from_labels: bool = False) -> tuple[COCO, list]:
+    """Open a COCO annotation file, checked, and a results file, of which only its being a list is checked.
 
     Raises:
         ValueError: if either file is not what it should be; it names the file.
     """
     data = read_json(ground_truth)
     raise_problems(check_records(data, Path(ground_truth)))
-    results = read_json(detections)
-    if not isinstance(results, list):
-        raise ValueError(f"{detections}: expected a JSON list of results, found {type(results).__name__}")
-    return coco_index(data), results
+    label_map = LabelMap.from_categories(data["categories"]) if from_labels else None
+    return coco_index(data), read_predictions(detections, label_map)
 
 
 def to_coco_results(outputs: Iterable[dict], image_ids: Iterable[int], category_ids: tuple[int, ...]) -> list[dict]:
