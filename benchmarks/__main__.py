@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-NAMES = ("focal", "inference", "training", "targets", "pasting", "fusion", "quality", "town", "accuracy")
+NAMES = ("focal", "inference", "training", "targets", "pasting", "loading", "fusion", "quality", "town", "accuracy")
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def machine_facts(options: argparse.Namespace) -> dict[str, str | int]:
 
 
 def _measure(name: str) -> Callable:
-    from benchmarks import accuracy, focal, panoptic, pasting, retinanet, targets, town
+    from benchmarks import accuracy, focal, loading, panoptic, pasting, retinanet, targets, town
 
     return {
         "focal": focal.run,
@@ -66,6 +66,7 @@ def _measure(name: str) -> Callable:
         "training": retinanet.run_training,
         "targets": targets.run,
         "pasting": pasting.run,
+        "loading": loading.run,
         "fusion": panoptic.run_fusion,
         "quality": panoptic.run_quality,
         "town": town.run,
