@@ -84,11 +84,14 @@ def weights_export(
 
 
 def open_named(source, config=None, labels=None, num_classes=None, partial=False, offline=False):
-    """A detector from a file, a run or a published name."""
+    """A detector from a file, a run or a published name; what starts afresh is drawn from seed 0."""
+    import torch
+
     from course_lib.datasets.label_map import LabelMap
     from course_lib.datasets.records import read_json
     from course_lib.weights.sources import open_weights
 
+    torch.manual_seed(0)
     label_map = None if labels is None else LabelMap.from_categories(read_json(labels)["categories"])
     return open_weights(
         source,
