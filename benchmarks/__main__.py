@@ -13,7 +13,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-NAMES = ("focal", "inference", "training", "rcnn_inference", "rcnn_training", "targets", "pasting", "town", "accuracy")
+NAMES = (
+    "focal",
+    "inference",
+    "training",
+    "rcnn_inference",
+    "rcnn_training",
+    "targets",
+    "pasting",
+    "fusion",
+    "quality",
+    "loading",
+    "town",
+    "accuracy",
+)
 
 
 def main() -> None:
@@ -58,7 +71,7 @@ def machine_facts(options: argparse.Namespace) -> dict[str, str | int]:
 
 
 def _measure(name: str) -> Callable:
-    from benchmarks import accuracy, faster_rcnn, focal, pasting, retinanet, targets, town
+    from benchmarks import accuracy, faster_rcnn, focal, loading, panoptic, pasting, retinanet, targets, town
 
     return {
         "focal": focal.run,
@@ -68,6 +81,9 @@ def _measure(name: str) -> Callable:
         "rcnn_training": faster_rcnn.run_training,
         "targets": targets.run,
         "pasting": pasting.run,
+        "loading": loading.run,
+        "fusion": panoptic.run_fusion,
+        "quality": panoptic.run_quality,
         "town": town.run,
         "accuracy": accuracy.run,
     }[name]

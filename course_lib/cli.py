@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from course_lib.cli_data import Annotations, Images, Json, Split, data_app, parse_size
+from course_lib.cli_weights import Config, Offline, open_named, weights_app
 
 # Nothing heavy is imported here: `course --help` answers at once. Each verb imports what it needs.
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
 
 
 class Judge(StrEnum):
@@ -29,6 +31,13 @@ class Judge(StrEnum):
 
     bbox = "bbox"
     segm = "segm"
+
+
+class CrowdRule(StrEnum):
+    """Which crowd regions excuse an unmatched panoptic prediction."""
+
+    all = "all"
+    last = "last"
 
 
 Data = Annotated[
@@ -51,7 +60,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="retinanet, ssd, yolo, faster_rcnn or mask_rcnn.")],
+    model: Annotated[str, typer.Argument(help="retinanet, ssd, yolo, faster_rcnn, mask_rcnn, panoptic_fpn or upsnet.")],
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     data: Data = None,
     images: Images = None,
@@ -126,18 +135,26 @@ def evaluate(
     detections: Annotated[
         Path | None, typer.Option(help="Instead of a run: a COCO results JSON, judged against --annotations.")
     ] = None,
+    from_labels: Annotated[
+        bool, typer.Option("--from-labels", help="With --detections: its category ids are labels 0 … K−1.")
+    ] = False,
     iou: Annotated[Judge, typer.Option(help="Overlap of boxes or of masks.")] = Judge.bbox,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
     device: Device = "auto",
     threads: Threads = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
     errors: Annotated[bool, typer.Option("--errors", help="Also say which kinds of error cost how much AP50.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Of a panoptic run: write its maps to this JSON and its folder.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """COCO's average precision of a run, or of a results file that any program wrote."""
+    """COCO's average precision of a run, or of a results file that any program wrote; of a panoptic run PQ, too."""
+    from course_lib.datasets.label_map import LabelMap
     from course_lib.engine.errors import error_anatomy, errors_of_files
     from course_lib.engine.evaluate import detect_dataset, evaluate_files, evaluate_results
     from course_lib.engine.model_files import load_model
+    from course_lib.engine.panoptic import evaluate_panoptic
     from course_lib.engine.run import pick_device, pick_precision
 
     if (run is None) == (detections is None):
@@ -147,23 +164,26 @@ def evaluate(
     if detections is not None:
         if annotations is None:
             raise ValueError("--detections needs --annotations, the ground truth to judge against")
-        metrics = evaluate_files(annotations, detections, iou_type=iou.value)
+        metrics = evaluate_files(annotations, detections, iou_type=iou.value, from_labels=from_labels)
         anatomy = errors_of_files(annotations, detections) if errors else None
         _print_metrics(metrics, anatomy, as_json)
         return
     _set_threads(threads)
-    model, label_map, _ = load_model(run)
+    model, label_map, header = load_model(run)
+    panoptic = getattr(model, "uses_semantic", False)
+    if save is not None and not panoptic:
+        raise ValueError(f"{run}: this detector makes no panoptic maps: leave out --save")
     if iou == Judge.segm and not getattr(model, "uses_masks", False):
         raise ValueError(f"{run}: this detector finds boxes and no masks: leave out --iou segm")
     dataset = _open(data, images, annotations, split.value, label_map=label_map)
-    results, _, seconds = detect_dataset(
-        model.to(pick_device(device)),
-        dataset,
-        batch_size=batch_size,
-        precision=pick_precision(precision),
-        progress=not as_json,
-    )
-    metrics = evaluate_results(dataset.coco, results, iou_type=iou.value)
+    model = model.to(pick_device(device))
+    how = {"batch_size": batch_size, "precision": pick_precision(precision), "progress": not as_json}
+    if panoptic:
+        dataset = dataset.with_panoptic(LabelMap.from_dict(header["stuff_map"]))
+        metrics, results, seconds = evaluate_panoptic(model, dataset, save=save, **how)
+    else:
+        results, _, seconds = detect_dataset(model, dataset, **how)
+        metrics = evaluate_results(dataset.coco, results, iou_type=iou.value)
     anatomy = error_anatomy(dataset.coco, results) if errors else None
     rate = {"seconds": round(seconds, 3), "images_per_second": round(len(dataset) / max(seconds, 1e-9), 1)}
     _print_metrics(metrics, anatomy, as_json, rate)
@@ -181,20 +201,59 @@ def _print_metrics(metrics, anatomy, as_json: bool, more: dict | None = None) ->
 
 
 @app.command()
+def pq(
+    truth: Annotated[Path, typer.Argument(help="The ground truth: a COCO panoptic JSON.")],
+    predictions: Annotated[Path, typer.Argument(help="The predictions: another.")],
+    gt_dir: Annotated[
+        Path | None, typer.Option(help="The truth's PNGs; by default the folder named as its JSON.")
+    ] = None,
+    pred_dir: Annotated[Path | None, typer.Option(help="The predictions' PNGs; likewise.")] = None,
+    crowds: Annotated[
+        CrowdRule, typer.Option(help="all crowd regions of a class excuse predictions; or the last, as in panopticapi.")
+    ] = CrowdRule.all,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Panoptic quality of a prediction, whoever made it: PQ, SQ and RQ of all, things and stuff, and of each class."""
+    from course_lib.engine.pq import format_pq, open_panoptic, pq_files
+
+    true, found = open_panoptic(truth, gt_dir), open_panoptic(predictions, pred_dir)
+    quality = pq_files(true, found, crowds=crowds.value, workers=workers, progress=not as_json)
+    print(json.dumps(quality.to_dict(), indent=1) if as_json else format_pq(quality, true.categories))
+
+
+@app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder or its weights.safetensors.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    run: Annotated[Path, typer.Argument(help="A run folder or its weights.safetensors; with --weights, a picture.")],
+    images: Annotated[list[Path] | None, typer.Argument(help="Pictures, or folders of them.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Instead of a run: a peer's file, or a published model such as retinanet_resnet50_fpn."),
+    ] = None,
+    config: Config = None,
+    offline: Offline = False,
     out: Annotated[Path, typer.Option(help="Where the overlays and JSON files go.")] = Path("predictions"),
     score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what is less certain.")] = 0.5,
     device: Device = "auto",
 ) -> None:
-    """Detect on pictures: for each an overlay (PNG) and its detections (JSON)."""
+    """Detect on pictures: for each an overlay (PNG) and its detections (JSON); of a panoptic run its maps, too."""
+    from course_lib.datasets.label_map import LabelMap
     from course_lib.engine.model_files import load_model
     from course_lib.engine.predict import find_images, predict_files
     from course_lib.engine.run import pick_device
 
-    model, label_map, _ = load_model(run)
-    predictions = predict_files(model.to(pick_device(device)), label_map, find_images(images), out, score=score)
+    if weights is not None:
+        images = [run, *(images or [])]
+        found = open_named(weights, config, offline=offline)
+        model, label_map, header = found.model, found.label_map, found.header
+    elif not images:
+        raise ValueError(f"which pictures? Give some after {run}, or --weights NAME")
+    else:
+        model, label_map, header = load_model(run)
+    stuff_map = LabelMap.from_dict(header["stuff_map"]) if "stuff_map" in header else None
+    predictions = predict_files(
+        model.to(pick_device(device)), label_map, find_images(images), out, score=score, stuff_map=stuff_map
+    )
     for prediction in predictions:
         if prediction.error:
             print(f"error: {prediction.error}", file=sys.stderr)

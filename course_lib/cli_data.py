@@ -91,6 +91,23 @@ def data_check(
     raise typer.Exit(0 if report.ok else 1)
 
 
+@data_app.command("export")
+def data_export(
+    folder: Annotated[Path, typer.Argument(help="A data folder.")],
+    out: Annotated[Path, typer.Option(help="The folder to write to.")],
+    split: Split = Split.train,
+    name: Annotated[
+        str | None, typer.Option(help="By which Detectron2 shall know it; by default FOLDER_SPLIT.")
+    ] = None,
+) -> None:
+    """Write a split as Detectron2's dataset dicts, and the script that registers it there."""
+    from course_lib.datasets.coco import open_split
+    from course_lib.engine.detectron2_data import export_dataset
+
+    name = name or f"{folder.resolve().name}_{split.value}"
+    print(f"wrote {', '.join(map(str, export_dataset(open_split(folder, split.value), name, out)))}")
+
+
 def parse_size(option: str, text: str) -> int | tuple[int, int]:
     """A side in pixels, or (height, width). Raises ValueError naming the option."""
     try:

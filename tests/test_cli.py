@@ -23,9 +23,16 @@ VERBS = (
     ["data", "make"],
     ["data", "show"],
     ["data", "check"],
+    ["data", "export"],
     ["train"],
     ["evaluate"],
+    ["pq"],
     ["predict"],
+    ["weights"],
+    ["weights", "list"],
+    ["weights", "import"],
+    ["weights", "convert"],
+    ["weights", "export"],
     ["tour"],
     ["compare"],
     ["start"],
@@ -401,6 +408,20 @@ def test_evaluate_says_what_each_kind_of_error_costs(course, trained, data, tmp_
     assert "AP50 gained" in out, err
     assert "a second" in out
     refused(course("evaluate", *files, "--errors", "--iou", "segm"), "--errors looks at boxes")
+
+
+def test_pq(course, tmp_path):
+    assert course("data", "make", tmp_path / "town", "--images", 1, "--val", 3)[0] == 0
+    truth = tmp_path / "town" / "annotations" / "panoptic_val.json"
+    code, out, _ = course("pq", truth, truth, "--json")
+    assert code == 0
+    assert json.loads(out)["all"]["pq"] == 1
+    code, out, err = course("pq", truth, truth, "--crowds", "last", "--workers", 1)
+    assert code == 0
+    assert out.splitlines()[1].split()[:4] == ["all", "100.0", "100.0", "100.0"]
+    code, _, err = course("pq", truth, tmp_path / "none.json")
+    assert code == 2
+    assert "none.json: no such annotation file" in err
 
 
 def test_evaluate_refuses(course, data, trained, tmp_path):

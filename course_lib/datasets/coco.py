@@ -22,6 +22,7 @@ from pycocotools.coco import COCO
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from course_lib.datasets.coco_panoptic import PanopticTruth, panoptic_file
 from course_lib.datasets.images import read_image, scaled_size
 from course_lib.datasets.label_map import LabelMap
 from course_lib.datasets.records import (
@@ -72,6 +73,8 @@ class CocoDetection(Dataset):
     `ds[i]` is (image, target): image a uint8 RGB tv_tensors.Image (3, H, W); target a dict of
     boxes (tv_tensors.BoundingBoxes, xyxy float32 (N, 4), clipped to the image), labels (N,) int64 in 0..K-1,
     iscrowd (N,) bool, area (N,) float32 in pixels, image_id int, and masks (tv_tensors.Mask, (N, H, W) bool).
+    With panoptic truth (`with_panoptic`) also semantic (tv_tensors.Mask, (H, W) int64): 0 is a thing, 1 … a class of
+    stuff, 255 void.
 
     Every record is checked on construction, and that its image file exists; a box that sticks out by no more
     than one pixel (annotation tools round) is clipped. Raises ValueError naming file and record; on reading
@@ -107,6 +110,8 @@ class CocoDetection(Dataset):
         self._cache: dict[int, torch.Tensor] = {}
         self._cache_left = self.cache_bytes = cache_bytes
         self._rles: dict[int, dict] = {}
+        self._semantic: dict[int, torch.Tensor] = {}
+        self.panoptic: PanopticTruth | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -126,6 +131,8 @@ class CocoDetection(Dataset):
         }
         if self.masks:
             target["masks"] = self._instance_masks(i, size)
+        if self.panoptic is not None:
+            target["semantic"] = tv_tensors.Mask(self._semantic_map(i, size).long())
         return tv_tensors.Image(image.clone()), target  # a copy: drawing on it must not reach the cache
 
     def shrunk(self, max_size: int) -> "CocoDetection":
@@ -136,7 +143,7 @@ class CocoDetection(Dataset):
         """
         other = copy.copy(self)
         other.max_size = max_size
-        other._cache, other._cache_left, other._rles = {}, self.cache_bytes, {}
+        other._cache, other._cache_left, other._rles, other._semantic = {}, self.cache_bytes, {}, {}
         other._arrange()
         return other
 
@@ -145,6 +152,18 @@ class CocoDetection(Dataset):
         raise_problems(self._without_mask(self._ordered))
         other = copy.copy(self)
         other.masks = True
+        return other
+
+    def with_panoptic(self, stuff_map: LabelMap | None = None) -> "CocoDetection":
+        """The same data with its panoptic truth, from panoptic_SPLIT.json beside instances_SPLIT.json.
+
+        stuff_map, errors: see `PanopticTruth`.
+        """
+        other = copy.copy(self)
+        other.panoptic = PanopticTruth(
+            panoptic_file(self.annotations), things=self.label_map, image_ids=self.image_ids, stuff_map=stuff_map
+        )
+        other._semantic = {}
         return other
 
     def _without_mask(self, annotations: list[dict]) -> list[Problem]:
@@ -156,7 +175,7 @@ class CocoDetection(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the decoded images behind when the data set is sent to a spawned worker."""
-        return self.__dict__ | {"_cache": {}, "_cache_left": self.cache_bytes}
+        return self.__dict__ | {"_cache": {}, "_semantic": {}, "_cache_left": self.cache_bytes}
 
     def image_path(self, i: int) -> Path:
         """File of image `i`."""
@@ -212,6 +231,16 @@ class CocoDetection(Dataset):
             self._cache[i] = image
             self._cache_left -= image.nbytes
         return image
+
+    def _semantic_map(self, i: int, size: tuple[int, int]) -> torch.Tensor:
+        """Semantic map (h, w) uint8 of image `i` at its loaded size, from the cache if it is there."""
+        if i in self._semantic:
+            return self._semantic[i]
+        semantic = self.panoptic.semantic(self.image_ids[i], size)
+        if semantic.nbytes <= self._cache_left:
+            self._semantic[i] = semantic
+            self._cache_left -= semantic.nbytes
+        return semantic
 
     def _instance_masks(self, i: int, size: tuple[int, int]) -> tv_tensors.Mask:
         """Masks (N, H, W) bool of image `i` at its loaded size (h, w)."""

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from course_lib.datasets.records import CATEGORY, ID, IMAGE, Problem, duplicate_ids, is_int, sound_records
+from course_lib.panoptic.format import rgb_to_ids
 
 FIELDS = {
     "images": IMAGE,
@@ -78,8 +79,7 @@ def check_panoptic_png(annotation: dict, png: Path, size: tuple[int, int] | None
     if size is not None and (image.height, image.width) != size:
         message = f"the PNG is {image.width}x{image.height}, its image {size[1]}x{size[0]}"
         return [Problem(name, record, "wrong PNG size", message)]
-    pixels = np.asarray(image).astype(np.int32)
-    ids, areas = np.unique(pixels @ np.array([1, 256, 65536], dtype=np.int32), return_counts=True)
+    ids, areas = np.unique(rgb_to_ids(np.asarray(image)), return_counts=True)
     drawn = dict(zip(ids.tolist(), areas.tolist()))
     drawn.pop(0, None)
     problems, listed = [], set()

@@ -11,13 +11,9 @@ The folder is built beside OUT and renamed at the end, so OUT is either complete
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
-import signal
 import tempfile
 import zlib
-from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -29,6 +25,8 @@ from pycocotools import mask as rle
 from tqdm.auto import tqdm
 
 from course_lib.datasets.town import CATEGORIES, SPLITS, Scene, TownConfig, draw_scene
+from course_lib.datasets.workers import ordered_map
+from course_lib.panoptic.format import ids_to_rgb
 
 VERSION = 1  # raised whenever the same settings would give other pictures
 _CHUNK = 50  # scenes a worker draws at a time
@@ -100,31 +98,13 @@ def _build(build: Path, counts: dict[str, int], config: TownConfig, seed: int, w
     draw = partial(_draw_chunk, build, config, seed)
     records: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     total = sum(counts.values())
-    results = _each(draw, chunks, workers if total >= _ALONE else 1)
+    results = ordered_map(draw, chunks, workers if total >= _ALONE else 1)
     with closing(results), tqdm(total=total, desc="Town", unit="image", disable=not progress) as bar:
         for split, chunk in results:
             records[split] += chunk
             bar.update(len(chunk))
     for split in SPLITS:
         _write_annotations(build / "annotations", split, records[split], config)
-
-
-def _each(draw: partial, chunks: list, workers: int) -> Generator[tuple[str, list[dict[str, Any]]], None, None]:
-    """Run `draw` over the chunks, here or in other processes; results come in order."""
-    if workers <= 1:
-        yield from map(draw, chunks)
-        return
-    context = multiprocessing.get_context("spawn")  # the same on every system
-    with ProcessPoolExecutor(min(workers, len(chunks)), context, _leave_interrupts_to_the_parent) as pool:
-        try:
-            yield from pool.map(draw, chunks)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _draw_chunk(
@@ -141,8 +121,7 @@ def _write_scene(build: Path, split: str, index: int, scene: Scene) -> dict[str,
     coding = {"compress_level": 1, "compress_type": zlib.Z_HUFFMAN_ONLY}
     Image.fromarray(scene.image).save(build / "images" / name, **coding)
     ids = scene.panoptic
-    picture = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
-    Image.fromarray(picture).save(build / "annotations" / f"panoptic_{split}" / name, compress_level=1)
+    Image.fromarray(ids_to_rgb(ids)).save(build / "annotations" / f"panoptic_{split}" / name, compress_level=1)
     things = [s for s in scene.segments if s["isthing"]]
     masks = []
     if things:

@@ -14,6 +14,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from course_lib.ops.semantic import IGNORE
+
 IMAGENET_GRAY = (124, 116, 104)  # mean RGB of ImageNet: about zero once a model has normalised it
 LUMA = (0.299, 0.587, 0.114)  # weights of R, G, B in perceived brightness (ITU-R BT.601)
 MIN_SIDE = 2.0  # pixels; objects cut down to less on either side are dropped
@@ -66,7 +68,7 @@ class TrainTransform:
     ) -> tuple[tv_tensors.Image, Target]:
         """Transform image (3, h, w) uint8 and its target to (3, H, W).
 
-        The target's per-object fields (every tensor in it) lose the objects of which too little is left.
+        The target's per-object fields (every tensor but `semantic`) lose the objects of which too little is left.
         Always draws the same number of random numbers, whatever the options and the image.
         """
         u = torch.rand(7, generator=generator).tolist()
@@ -163,17 +165,16 @@ def jitter_color(image: Tensor, brightness: float, contrast: float, saturation: 
 
 
 def hflip(image: Tensor, target: Target) -> tuple[Tensor, Target]:
-    """Mirror image (..., H, W), boxes (N, 4) and masks (N, H, W) left to right."""
+    """Mirror image (..., H, W), boxes (N, 4), masks (N, H, W) and semantic (H, W) left to right."""
     width = image.shape[-1]
     x1, y1, x2, y2 = target["boxes"].as_subclass(Tensor).unbind(1)
     flipped = {"boxes": _boxes(torch.stack([width - x2, y1, width - x1, y2], 1), image.shape[-2:])}
-    if "masks" in target:
-        flipped["masks"] = F.horizontal_flip(target["masks"])
+    flipped |= {key: F.horizontal_flip(target[key]) for key in ("masks", "semantic") if key in target}
     return F.horizontal_flip(image), target | flipped
 
 
 def _warp(target: Target, y: Axis, x: Axis, size: tuple[int, int], *, clean: bool = True) -> Target:
-    """Map boxes, masks and areas by the two axes into an output of `size`; `clean`: drop what is cut off."""
+    """Map boxes, masks, areas and semantic by the two axes into an output of `size`; `clean`: drop what is cut off."""
     scale = torch.tensor([x.scale, y.scale, x.scale, y.scale])
     move = torch.tensor([x.offset - x.start * x.scale, y.offset - y.start * y.scale]).repeat(2)
     boxes = target["boxes"].as_subclass(Tensor) * scale + move
@@ -191,7 +192,12 @@ def _warp(target: Target, y: Axis, x: Axis, size: tuple[int, int], *, clean: boo
         out |= {"masks": masks, "area": masks.sum((1, 2)).float()}
         keep &= out["area"] > 0
     if clean and not keep.all():
-        out = {k: v[keep] if isinstance(v, Tensor) else v for k, v in out.items()}
+        out = {k: v[keep] if isinstance(v, Tensor) and k != "semantic" else v for k, v in out.items()}
+    if "semantic" in target:
+        semantic = torch.full(size, IGNORE)
+        taken = target["semantic"].numpy().take(y.sources, axis=0).take(x.sources, axis=1)  # (y.new, x.new)
+        semantic[y.window, x.window] = torch.from_numpy(taken)
+        out["semantic"] = tv_tensors.Mask(semantic)
     out["boxes"] = _boxes(out["boxes"], size)
     if "masks" in out:
         out["masks"] = tv_tensors.Mask(out["masks"])

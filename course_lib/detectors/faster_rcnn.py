@@ -195,9 +195,7 @@ class FasterRCNN(nn.Module):
         features = self.fpn(self.backbone(batch.images))
         if self.training:
             return self.losses(features, batch, targets)
-        found = self.detect(features, self.propose(features, batch), batch.sizes)
-        output_sizes = output_sizes or batch.original_sizes
-        return [to_output(image, *sizes) for image, *sizes in zip(found, batch.sizes, output_sizes)]
+        return self.outputs(features, batch, output_sizes or batch.original_sizes)
 
     # ---- training -----------------------------------------------------------------------------------------------
 
@@ -259,6 +257,11 @@ class FasterRCNN(nn.Module):
         }
 
     # ---- inference ----------------------------------------------------------------------------------------------
+
+    def outputs(self, features: list[Tensor], batch: Batch, output_sizes: list[Size]) -> list[dict]:
+        """What evaluation returns, for the pyramid's maps."""
+        found = self.detect(features, self.propose(features, batch), batch.sizes)
+        return [to_output(image, *sizes) for image, *sizes in zip(found, batch.sizes, output_sizes)]
 
     def propose(self, features: list[Tensor], batch: Batch) -> list[Tensor]:
         """Each image's proposals (R_i, 4)."""

@@ -54,23 +54,6 @@ class MaskRCNN(FasterRCNN):
         self.mask_head = mask_head
         self.mask_spec = masks
 
-    def forward(
-        self,
-        images: Tensor | list[Tensor],
-        targets: list[dict] | None = None,
-        output_sizes: list[Size] | None = None,
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Losses in training, detections in evaluation; see the class."""
-        found = super().forward(images, targets, output_sizes)
-        if self.training:
-            return found
-        sizes = output_sizes or [tuple(image.shape[-2:]) for image in images]
-        sampling = self.mask_spec.sampling
-        return [
-            image | {"masks": paste_masks(image["masks"], image["boxes"], size, sampling=sampling)}
-            for image, size in zip(found, sizes)
-        ]
-
     def losses(self, features: list[Tensor], batch: Batch, targets: list[dict]) -> dict[str, Tensor]:
         """All five losses for the pyramid's maps and checked targets."""
         check_masks(targets, batch.original_sizes)
@@ -98,12 +81,25 @@ class MaskRCNN(FasterRCNN):
         spec = self.mask_spec
         return crop_masks(masks, boxes, positives.objects, side, aligned=spec.aligned, threshold=spec.threshold)
 
+    def outputs(self, features: list[Tensor], batch: Batch, output_sizes: list[Size]) -> list[dict]:
+        """What evaluation returns, for the pyramid's maps; the masks are pasted into the images."""
+        found = super().outputs(features, batch, output_sizes)
+        sampling = self.mask_spec.sampling
+        return [
+            image | {"masks": paste_masks(image["masks"], image["boxes"], size, sampling=sampling)}
+            for image, size in zip(found, output_sizes)
+        ]
+
     def detect(self, features: list[Tensor], proposals: list[Tensor], sizes: list[Size]) -> list[dict[str, Tensor]]:
         """Detections of each image in the network's pixels, with `masks` (N, S, S), probabilities within the box."""
         found = super().detect(features, proposals, sizes)
-        logits = self.mask_head(features, [image["boxes"] for image in found])
-        masks = of_class(logits, torch.cat([image["labels"] for image in found])).float().sigmoid()
-        return [image | {"masks": m} for image, m in zip(found, masks.split([len(image["boxes"]) for image in found]))]
+        logits = self.mask_logits(features, [x["boxes"] for x in found], [x["labels"] for x in found])
+        return [image | {"masks": x.sigmoid()} for image, x in zip(found, logits)]
+
+    def mask_logits(self, features: list[Tensor], boxes: list[Tensor], labels: list[Tensor]) -> list[Tensor]:
+        """The mask of each box for its class, image by image: boxes (N_i, 4), labels (N_i,) → (N_i, S, S) float32."""
+        logits = of_class(self.mask_head(features, boxes), torch.cat(labels)).float()
+        return list(logits.split([len(b) for b in boxes]))
 
 
 def check_masks(targets: list[dict], sizes: list[Size]) -> None:

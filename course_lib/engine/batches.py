@@ -5,7 +5,8 @@ from torch import Tensor
 
 from course_lib.datasets.coco import CocoDetection
 
-LEARNT = ("boxes", "labels", "masks")  # what a detector may learn of an object
+OF_OBJECTS = ("boxes", "labels", "masks")
+LEARNT = (*OF_OBJECTS, "semantic")  # what a detector may learn of an image
 
 
 class BatchStream:
@@ -36,7 +37,8 @@ class BatchStream:
         generator = torch.Generator().manual_seed(mix(self.seed, 2, number))
         image, target = self.transform(image, target, generator)
         keep = ~target["iscrowd"]
-        plain = {key: target[key].as_subclass(Tensor)[keep] for key in LEARNT if key in target}
+        plain = {key: target[key].as_subclass(Tensor) for key in LEARNT if key in target}
+        plain |= {key: plain[key][keep] for key in OF_OBJECTS if key in plain}
         return image.as_subclass(Tensor), plain | {"image_id": target["image_id"]}
 
 

@@ -4,7 +4,7 @@ import contextlib
 import io
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from course_lib.datasets.coco import CocoDetection, coco_index
+from course_lib.datasets.label_map import LabelMap
 from course_lib.datasets.records import check_records, raise_problems, read_json
+from course_lib.engine.detectron2_data import read_predictions
 from course_lib.ops.boxes import xyxy_to_xywh
 from course_lib.ops.masks import encode_masks
 
@@ -34,6 +36,7 @@ SUMMARY = (
     "AR_medium",
     "AR_large",
 )
+DETECTION = ("boxes", "labels", "scores", "masks")  # what a detector says of its objects
 
 
 @dataclass
@@ -162,31 +165,36 @@ def _no_results(truth: COCO) -> COCO:
     return empty
 
 
-def evaluate_files(ground_truth: Path, detections: Path, *, iou_type: str = "bbox") -> Metrics:
+def evaluate_files(
+    ground_truth: Path, detections: Path, *, iou_type: str = "bbox", from_labels: bool = False
+) -> Metrics:
     """Judge a COCO results file against a COCO annotation file, whoever made it.
+
+    Args:
+        ground_truth, detections: the files; the latter may be Detectron2's `instances_predictions.pth`.
+        iou_type: "bbox" or "segm".
+        from_labels: the results name classes 0 … K−1, not category ids; see `read_predictions`.
 
     Raises:
         ValueError: if either file is not what it should be; it names file and record.
     """
-    truth, results = read_results(ground_truth, detections)
+    truth, results = read_results(ground_truth, detections, from_labels=from_labels)
     try:
         return evaluate_results(truth, results, iou_type=iou_type)
     except ValueError as error:
         raise ValueError(f"{detections}: {error}") from None
 
 
-def read_results(ground_truth: Path, detections: Path) -> tuple[COCO, list]:
-    """Open a COCO annotation file, checked, and a COCO results file, of which only its being a list is checked.
+def read_results(ground_truth: Path, detections: Path, *, from_labels: bool = False) -> tuple[COCO, list]:
+    """Open a COCO annotation file, checked, and a results file, of which only its being a list is checked.
 
     Raises:
         ValueError: if either file is not what it should be; it names the file.
     """
     data = read_json(ground_truth)
     raise_problems(check_records(data, Path(ground_truth)))
-    results = read_json(detections)
-    if not isinstance(results, list):
-        raise ValueError(f"{detections}: expected a JSON list of results, found {type(results).__name__}")
-    return coco_index(data), results
+    label_map = LabelMap.from_categories(data["categories"]) if from_labels else None
+    return coco_index(data), read_predictions(detections, label_map)
 
 
 def to_coco_results(outputs: Iterable[dict], image_ids: Iterable[int], category_ids: tuple[int, ...]) -> list[dict]:
@@ -207,7 +215,6 @@ def to_coco_results(outputs: Iterable[dict], image_ids: Iterable[int], category_
     return results
 
 
-@torch.inference_mode()
 def detect_dataset(
     model: nn.Module,
     dataset: CocoDetection,
@@ -231,21 +238,45 @@ def detect_dataset(
         COCO results, with `segmentation` where the detector finds masks; each image's outputs (on the CPU), without the
         masks, which for many images are larger than memory; and the seconds that the model took.
     """
+    results, outputs, seconds = [], [], 0.0
+    indices = list(range(len(dataset))) if indices is None else indices
+    settings = {"batch_size": batch_size, "precision": precision, "progress": progress}
+    for index, answer, spent in answers(model, dataset, indices, **settings):
+        found = {k: answer[k] for k in DETECTION if k in answer}
+        outputs.append({k: v for k, v in found.items() if k != "masks"})
+        results += to_coco_results([found], [dataset.image_ids[index]], dataset.label_map.category_ids)
+        seconds += spent
+    return results, outputs, seconds
+
+
+@torch.inference_mode()
+def answers(
+    model: nn.Module,
+    dataset: CocoDetection,
+    indices: Sequence[int],
+    *,
+    batch_size: int = 16,
+    precision: str = "fp32",
+    progress: bool = False,
+) -> Iterator[tuple[int, dict, float]]:
+    """A detector's answers to a data set's images, one after the other; arguments as of `detect_dataset`.
+
+    Yields:
+        the image's number, what the detector says of it, its tensors on the CPU, and the seconds that the model took
+        for it: a batch's time, shared evenly.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    indices = list(range(len(dataset))) if indices is None else indices
-    results, outputs, seconds = [], [], 0.0
-    for start in tqdm(range(0, len(indices), batch_size), desc="evaluate", disable=not progress, leave=False):
-        chunk = indices[start : start + batch_size]
-        samples = [dataset[i] for i in chunk]
-        begin = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            found = model([image.as_subclass(torch.Tensor).to(device) for image, _ in samples])
-        seconds += time.perf_counter() - begin
-        found = [{k: v.cpu() for k, v in f.items()} for f in found]
-        outputs += [{k: v for k, v in f.items() if k != "masks"} for f in found]
-        ids = [dataset.image_ids[i] for i in chunk]
-        results += to_coco_results(found, ids, dataset.label_map.category_ids)
-    model.train(was_training)
-    return results, outputs, seconds
+    try:
+        for start in tqdm(range(0, len(indices), batch_size), desc="evaluate", disable=not progress, leave=False):
+            chunk = indices[start : start + batch_size]
+            images = [dataset[i][0].as_subclass(Tensor).to(device) for i in chunk]
+            begin = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                found = model(images)
+            seconds = (time.perf_counter() - begin) / len(chunk)
+            for index, answer in zip(chunk, found):
+                yield index, {k: v.cpu() if isinstance(v, Tensor) else v for k, v in answer.items()}, seconds
+    finally:
+        model.train(was_training)

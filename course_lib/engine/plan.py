@@ -29,6 +29,7 @@ LARGEST_FACTOR = 2.0  # enlarging adds no detail
 STRIDES_AN_OBJECT = 8  # larger ones get a coarser level …
 SSD_STRIDES_AN_OBJECT = 4  # … where no pyramid brings what it sees back to the finer ones
 NEARLY_SQUARE = 1.15  # a ratio for which SSD's squares will do
+STUFF_SHARE = 4096 / (480 * 640)  # of a picture; a class of stuff that fills less becomes void: as on COCO
 MANY_SMALL = 0.25  # share of the objects
 MANY_PASSES = 20  # from here on a network begins to know the images by heart, and augmentation pays
 
@@ -110,6 +111,9 @@ def fit(preset: Preset, recipe: Recipe, stats: BoxStatistics) -> tuple[Preset, R
         factor = min(size[0] / stats.height, size[1] / stats.width)
         fit_boxes = {"ssd": _fit_default_boxes, "yolo": _fit_priors}.get(preset.family, _fit_pyramid)
         preset = replace(fit_boxes(preset, stats, factor), input=replace(preset.input, size=size))
+        if hasattr(preset, "fusion"):
+            stuff_area = round(STUFF_SHARE * stats.height * stats.width)
+            preset = replace(preset, fusion=replace(preset.fusion, stuff_area=stuff_area))
     if recipe.learning_rate is None:
         recipe = replace(recipe, learning_rate=preset.learning_rate)
     if recipe.augmentation == "auto":

@@ -12,9 +12,12 @@ from tqdm.auto import tqdm
 from course_lib.datasets.images import read_image
 from course_lib.datasets.label_map import LabelMap
 from course_lib.engine.checkpoint import write_text
+from course_lib.engine.evaluate import DETECTION
 from course_lib.engine.mistakes import SURE
+from course_lib.engine.panoptic_files import PanopticWriter
 from course_lib.ops.masks import encode_masks
 from course_lib.viz.draw import draw_boxes
+from course_lib.viz.panoptic import draw_panoptic
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -61,9 +64,12 @@ def predict_files(
     out: Path,
     *,
     score: float = SURE,
+    stuff_map: LabelMap | None = None,
     progress: bool = True,
 ) -> list[Prediction]:
     """Detect on each picture and write `NAME.png` (overlay) and `NAME.json` into `out`.
+
+    Of a panoptic detector also `panoptic.json` and `panoptic/NAME.png`, in COCO's format; images count from 1 there.
 
     A picture that cannot be read does not stop the others: its error stands in its `Prediction`.
 
@@ -72,7 +78,8 @@ def predict_files(
         label_map: of its labels.
         images: files; two of the same name get distinct outputs (`NAME_2`).
         out: a folder, made if it is not there; not one that pictures come from, which overlays might overwrite.
-        score: detections below it are left out.
+        score: detections below it are left out; what is in a panoptic map is the detector's own affair.
+        stuff_map: of a panoptic detector's stuff; None for any other.
         progress: show a bar.
 
     Raises:
@@ -85,13 +92,15 @@ def predict_files(
     out.mkdir(parents=True, exist_ok=True)
     device = next(model.parameters()).device
     predictions, used = [], set()
+    writer = None if stuff_map is None else PanopticWriter(out / "panoptic.json", label_map, stuff_map)
     for path in tqdm(images, desc="predict", disable=not progress or len(images) < 2):
         try:
             pixels = torch.from_numpy(read_image(path)).permute(2, 0, 1)
         except ValueError as error:
             predictions.append(Prediction(Path(path), [], error=str(error)))
             continue
-        found = {k: v.cpu() for k, v in model([pixels.to(device)])[0].items()}
+        answer = model([pixels.to(device)])[0]
+        found = {k: answer[k].cpu() for k in DETECTION if k in answer}
         found = {k: v[found["scores"] >= score] for k, v in found.items()}
         boxes, labels, scores, masks = (found.get(k) for k in ("boxes", "labels", "scores", "masks"))
         detections = [
@@ -107,10 +116,18 @@ def predict_files(
         if masks is not None:
             detections = [d | {"segmentation": rle} for d, rle in zip(detections, encode_masks(masks))]
         overlay = out / f"{_free_name(path.stem, used)}.png"
-        draw_boxes(pixels, boxes, labels, scores, names=label_map.names, masks=masks).save(overlay)
+        if writer is None:
+            picture = draw_boxes(pixels, boxes, labels, scores, names=label_map.names, masks=masks)
+        else:
+            ids = answer["panoptic"].cpu().numpy()
+            picture = draw_panoptic(pixels, ids, answer["segments"], names=label_map.names, stuff=stuff_map.names)
+            writer.add(len(predictions) + 1, overlay.stem, answer)
+        picture.save(overlay)
         record = {"image": str(path), "height": pixels.shape[1], "width": pixels.shape[2], "detections": detections}
         write_text(overlay.with_suffix(".json"), json.dumps(record, indent=1))
         predictions.append(Prediction(Path(path), detections, overlay))
+    if writer is not None:
+        writer.close()
     return predictions
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ def train_run(
         preset: the model; its input size and anchors are fitted to the data (`engine.plan`).
         recipe: how to train.
         train_data, val_data: the splits; with None for the second no AP is measured on the way. A detector that learns
-            masks (`uses_masks`) gets them.
+            masks (`uses_masks`) gets them, one that learns stuff also the panoptic files beside the instances.
         out: the run folder, made if it is not there.
         resume: go on from the folder's last checkpoint; the settings must be the same.
         device: "auto", "cpu", "cuda" or "mps".
@@ -46,11 +46,14 @@ def train_run(
 
     Raises:
         ValueError: if the folder holds a run and `resume` is not set, or holds one with other settings; or if the
-            detector needs masks and an object has none.
+            detector needs masks and an object has none, or panoptic files and they are not there.
         OSError: if the folder cannot be written.
         KeyboardInterrupt: after Ctrl-C, with the state saved.
     """
     fitted, recipe = fit(preset, recipe, box_statistics(train_data))
+    if hasattr(fitted, "num_stuff"):
+        train_data = train_data.with_panoptic()
+        fitted = replace(fitted, num_stuff=len(train_data.panoptic.stuff_map))
     torch.manual_seed(recipe.seed)  # the weights' initial values come from torch's global generator
     model = fitted.build(len(train_data.label_map)).to(pick_device(device))
     if getattr(model, "uses_masks", False):
@@ -62,6 +65,8 @@ def train_run(
         "data": {"images": str(train_data.images), "annotations": str(train_data.annotations)},
         "course_lib": __version__,
     }
+    if train_data.panoptic is not None:
+        header["stuff_map"] = train_data.panoptic.stuff_map.to_dict()
     header = json.loads(json.dumps(header))  # as it will be read back
     out = Path(out)
     if resume and (out / checkpoint.CONFIG).exists():

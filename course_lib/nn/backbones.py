@@ -3,6 +3,8 @@
 A backbone maps images (B, 3, H, W) to a dict of feature maps C2 … C5; the map C_l has stride 2^l.
 """
 
+from functools import partial
+
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -11,9 +13,9 @@ from course_lib.nn.norm import make_norm
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution without bias (a norm follows) that keeps the size at stride 1."""
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
 
 
 def initialise(module: nn.Module) -> None:
@@ -51,19 +53,31 @@ class Bottleneck(nn.Module):
     """1×1 down, 3×3, 1×1 up to four times the width, and the identity (He et al., 2016, Fig. 5 right).
 
     `stride_in` says which convolution takes the stride: "1x1" as in the paper and Detectron2's zoo, "3x3" as in
-    torchvision, which keeps more of the signal.
+    torchvision, which keeps more of the signal. `groups` and `widening` make the 3×3 ResNeXt's: wider, and cheap
+    since it works within groups of channels (Xie et al., Aggregated Residual Transformations, 2017, Fig. 3c).
     """
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, *, stride: int, norm: dict, stride_in: str):
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        *,
+        stride: int,
+        norm: dict,
+        stride_in: str,
+        groups: int = 1,
+        widening: int = 1,
+    ):
         super().__init__()
         stride1, stride2 = (stride, 1) if stride_in == "1x1" else (1, stride)
-        self.conv1 = conv(in_channels, width, 1, stride1)
-        self.bn1 = make_norm(channels=width, **norm)
-        self.conv2 = conv(width, width, 3, stride2)
-        self.bn2 = make_norm(channels=width, **norm)
-        self.conv3 = conv(width, 4 * width, 1)
+        inner = widening * width
+        self.conv1 = conv(in_channels, inner, 1, stride1)
+        self.bn1 = make_norm(channels=inner, **norm)
+        self.conv2 = conv(inner, inner, 3, stride2, groups)
+        self.bn2 = make_norm(channels=inner, **norm)
+        self.conv3 = conv(inner, 4 * width, 1)
         self.bn3 = make_norm(channels=4 * width, **norm)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(in_channels, 4 * width, stride, norm)
@@ -91,6 +105,8 @@ class ResNet(nn.Module):
         bottleneck: `Bottleneck` blocks (ResNet-50 and deeper) or `BasicBlock`s (18 and 34).
         stem_width: channels after the stem.
         widths: inner width of each stage; a stage puts out `widths[i]` channels, four times that with bottlenecks.
+        groups, widening: of the bottlenecks' 3×3: it is `widening` times as wide as `widths` says, in so many groups.
+            ResNeXt-101 32×8d has 32 groups of 8 · 2^i channels: 4 times as wide.
         stem: "7x7" is the paper's (7×7 convolution at stride 2, then max-pooling at stride 2); "3x3" is for small
             images: a 3×3 convolution at stride 2, and the first stage takes the other stride in place of the pooling.
         norm: see `make_norm`; `norm_eps` its epsilon.
@@ -99,7 +115,8 @@ class ResNet(nn.Module):
         levels: the outputs wanted, of "c2", "c3", "c4", "c5".
 
     Shapes: (B, 3, H, W) to {"c3": (B, channels["c3"], H/8, W/8), …}.
-    Raises ValueError for an unknown level or stem. Source: He et al., Deep Residual Learning, 2016, Table 1.
+    Raises ValueError for an unknown level or stem, and for groups without bottlenecks.
+    Source: He et al., Deep Residual Learning, 2016, Table 1.
     """
 
     def __init__(
@@ -109,6 +126,8 @@ class ResNet(nn.Module):
         bottleneck: bool = True,
         stem_width: int = 64,
         widths: tuple[int, int, int, int] = (64, 128, 256, 512),
+        groups: int = 1,
+        widening: int = 1,
         stem: str = "7x7",
         norm: str = "frozen",
         norm_eps: float = 1e-5,
@@ -124,8 +143,12 @@ class ResNet(nn.Module):
             raise ValueError(f"stem must be '7x7' or '3x3', not {stem!r}")
         if stride_in not in ("3x3", "1x1"):
             raise ValueError(f"stride_in must be '3x3' or '1x1', not {stride_in!r}")
+        if not bottleneck and (groups, widening) != (1, 1):
+            raise ValueError(f"groups {groups} and widening {widening} are for bottlenecks; basic blocks have neither")
         norm_args = {"kind": norm, "eps": norm_eps, "momentum": norm_momentum}
-        block = Bottleneck if bottleneck else BasicBlock
+        block_args = {"norm": norm_args, "stride_in": stride_in}
+        block = partial(Bottleneck, groups=groups, widening=widening) if bottleneck else BasicBlock
+        expansion = Bottleneck.expansion if bottleneck else BasicBlock.expansion
         self.conv1 = conv(3, stem_width, 7 if stem == "7x7" else 3, stride=2)
         self.bn1 = make_norm(channels=stem_width, **norm_args)
         self.relu = nn.ReLU(inplace=True)
@@ -137,10 +160,8 @@ class ResNet(nn.Module):
             stride = 1 if stage == 1 and stem == "7x7" else 2
             layers = []
             for i in range(depth):
-                layers.append(
-                    block(channels, width, stride=stride if i == 0 else 1, norm=norm_args, stride_in=stride_in)
-                )
-                channels = width * block.expansion
+                layers.append(block(channels, width, stride=stride if i == 0 else 1, **block_args))
+                channels = width * expansion
             self.add_module(f"layer{stage}", nn.Sequential(*layers))
             self.channels[f"c{stage + 1}"] = channels
         self.levels = tuple(levels)

@@ -6,6 +6,7 @@ A detector's file holds its weights, what it is made of, and what its labels mea
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: with the path and the cause (disk full, read-only); the old file is untouched.
     """
-    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_beside(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
@@ -38,7 +39,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
         OSError: with the path and the cause (disk full, read-only); the old file is untouched.
     """
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _replace(path, lambda temporary: save_file(dense, temporary, metadata={"course": json.dumps(header)}))
+    write_beside(path, lambda temporary: save_file(dense, temporary, metadata={"course": json.dumps(header)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -105,7 +106,12 @@ def _what_it_is(path: Path) -> str:
     return "not a readable safetensors file"
 
 
-def _replace(path: Path, write) -> None:
+def write_beside(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` write a file beside the target, then rename it: a reader sees the old one or the new one.
+
+    Raises:
+        OSError: with the path and the cause (disk full, read-only); the old file is untouched.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)

@@ -17,10 +17,10 @@ ROUNDING = 4e-6  # of the largest value: each kind of processor sums in its own 
 class Golden:
     """One file: `golden["name"]` is a tensor, `golden.config` what is in the JSON."""
 
-    def __init__(self, name: str):
-        with np.load(GOLDENS / f"{name}.npz") as file:
+    def __init__(self, name: str, folder: Path = GOLDENS):
+        with np.load(folder / f"{name}.npz") as file:
             self.tensors = {key: torch.from_numpy(file[key]) for key in file.files}
-        self.config = json.loads((GOLDENS / f"{name}.config.json").read_text())
+        self.config = json.loads((folder / f"{name}.config.json").read_text())
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]

@@ -203,3 +203,22 @@ def test_vgg_starts_as_torchvisions_does():
     conv = VGG16().features[28]
     assert conv.weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
     assert conv.bias.abs().sum() == 0
+
+
+@torch.no_grad()
+def test_resnext_is_torchvisions():
+    """ResNeXt-101 32×8d's bottlenecks, one a stage."""
+    torch.manual_seed(0)
+    theirs = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=32, width_per_group=8)
+    randomise_norms(theirs, seed=0).eval()
+    ours = ResNet(blocks=(1, 1, 1, 1), groups=32, widening=4, norm="batch", levels=LEVELS).eval()
+    ours.load_state_dict(body(theirs))
+    images = torch.stack(random_images((32, 32)))
+    wanted, found = levels_of(theirs, images), ours(images)
+    for level in LEVELS:
+        assert torch.equal(found[level], wanted[level]), level
+
+
+def test_basic_blocks_have_no_groups():
+    with pytest.raises(ValueError, match=r"groups 2 and widening 1 are for bottlenecks"):
+        ResNet(blocks=BLOCKS[18], bottleneck=False, groups=2)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.weights.keys import load_renamed, rename
+from course_lib.weights.keys import LoadReport, invert, load_renamed, rename
 
 RULES = [(r"old\.(\d)\.(.*)", r"\1.\2"), (r"constants\..*", None)]
 
@@ -75,3 +75,57 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(changes, message):
     with pytest.raises(ValueError, match=message):
         load_renamed(net, state(**changes), RULES)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_the_way_back():
+    rules = [
+        (r"old\.(\d)\.w\.(.*)", r"new.\1.\2"),
+        (r"(a|b)\.res(\d+)", r"r\2.\1"),
+        (r"same\.(\d)", r"new.\1.x"),
+        ("left_out", None),
+    ]
+    back = invert(rules)
+    names = ["new.3.bias", "r12.b", "new.4.x"]
+    found = rename({name: torch.ones(1) for name in names}, back)
+    assert list(found) == ["old.3.w.bias", "b.res12", "old.4.w.x"]  # the first rule's
+    again = rename(found, rules)
+    assert list(again) == names
+
+
+def test_a_report_of_everything():
+    report = load_renamed(Net(), state(constants__x=torch.ones(9)), RULES)
+    assert report.complete
+    assert report.used["old.0.weight"] == "0.weight"
+    assert report.ignored == ("constants.x",)
+    assert report.kept == ("average",)
+    lines = str(report).splitlines()
+    assert [line.split()[0] for line in lines] == ["7", "1", "1"]
+    assert lines[1].endswith("left out by rule: constants.x")
+
+
+def test_what_fits_is_loaded_where_asked():
+    net = Net()
+    given = state(old__0__bias=None, old__9__x=torch.ones(1), odd=torch.ones(1), old__0__weight=torch.ones(9))
+    report = load_renamed(net, given, RULES, partial=True)
+    assert not report.complete
+    assert report.missing == ("0.bias",)
+    assert report.unexpected == ("old.9.x",)
+    assert report.unknown == ("odd",)
+    assert report.shapes == ("0.weight: (9,) for (3, 2)",)
+    assert (net[1].weight == 2).all()
+    text = str(report)
+    for part in ("no value in the file: 0.bias", "shape in the file: 0.weight", "no place in the model: odd, old.9.x"):
+        assert part in text
+
+
+def test_a_long_report_is_cut():
+    report = LoadReport(missing=tuple(f"t{i}" for i in range(20)))
+    assert str(report).endswith("t6, t7 and 12 more")
+
+
+def test_tensors_are_taken_over_without_a_copy():
+    net, given = Net(), state(old__0__weight=torch.ones(3, 2, dtype=torch.float64))
+    load_renamed(net, given, RULES, assign=True)
+    assert net[0].bias.data_ptr() == given["old.0.bias"].data_ptr()
+    assert net[0].weight.dtype == torch.float32
+    assert net[0].weight.requires_grad

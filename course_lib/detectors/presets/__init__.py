@@ -11,6 +11,8 @@ from course_lib.detectors.presets.faster_rcnn import PRESETS as FASTER_RCNN
 from course_lib.detectors.presets.faster_rcnn import FasterRCNNPreset
 from course_lib.detectors.presets.mask_rcnn import PRESETS as MASK_RCNN
 from course_lib.detectors.presets.mask_rcnn import MaskRCNNPreset
+from course_lib.detectors.presets.panoptic_fpn import PRESETS as PANOPTIC_FPN
+from course_lib.detectors.presets.panoptic_fpn import PanopticFPNPreset
 from course_lib.detectors.presets.retinanet import (
     R50_DETECTRON2,
     R50_TORCHVISION_V1,
@@ -22,6 +24,8 @@ from course_lib.detectors.presets.retinanet import (
 from course_lib.detectors.presets.specs import ResNetSpec
 from course_lib.detectors.presets.ssd import SSD300_TORCHVISION, SSDPreset
 from course_lib.detectors.presets.ssd import TINY as SSD_TINY
+from course_lib.detectors.presets.upsnet import PRESETS as UPSNET
+from course_lib.detectors.presets.upsnet import UPSNetPreset
 from course_lib.detectors.presets.yolo import DARKNET53, YOLOPreset
 from course_lib.detectors.presets.yolo import TINY as YOLO_TINY
 from course_lib.nn.preprocess import InputSpec
@@ -39,10 +43,12 @@ __all__ = [
     "YOLO_TINY",
     "FasterRCNNPreset",
     "MaskRCNNPreset",
+    "PanopticFPNPreset",
     "Preset",
     "ResNetSpec",
     "RetinaNetPreset",
     "SSDPreset",
+    "UPSNetPreset",
     "YOLOPreset",
     "get_family",
     "get_preset",
@@ -65,7 +71,16 @@ class Preset(typing.Protocol):
 
 
 CLASSES: dict[str, type] = {
-    kind.family: kind for kind in (RetinaNetPreset, SSDPreset, YOLOPreset, FasterRCNNPreset, MaskRCNNPreset)
+    kind.family: kind
+    for kind in (
+        RetinaNetPreset,
+        SSDPreset,
+        YOLOPreset,
+        FasterRCNNPreset,
+        MaskRCNNPreset,
+        PanopticFPNPreset,
+        UPSNetPreset,
+    )
 }
 FAMILIES: dict[str, dict[str, Preset]] = {
     "retinanet": {p.name: p for p in (TINY, R50_TORCHVISION_V1, R50_TORCHVISION_V2, R50_DETECTRON2)},
@@ -73,6 +88,8 @@ FAMILIES: dict[str, dict[str, Preset]] = {
     "yolo": {p.name: p for p in (YOLO_TINY, DARKNET53)},
     "faster_rcnn": FASTER_RCNN,
     "mask_rcnn": MASK_RCNN,
+    "panoptic_fpn": PANOPTIC_FPN,
+    "upsnet": UPSNET,
 }
 TITLES = {  # the families' names for a reader
     "retinanet": "RetinaNet",

@@ -31,10 +31,14 @@ class MaskRCNNPreset(FasterRCNNPreset):
 
     def build(self, num_classes: int) -> MaskRCNN:
         """A Mask R-CNN with fresh weights from torch's global generator: seed it first."""
-        parts = self.parts(num_classes)
+        return MaskRCNN(**self.parts(num_classes))
+
+    def parts(self, num_classes: int) -> dict:
+        """The arguments of `MaskRCNN`."""
+        parts = super().parts(num_classes)
         pool = RoIPool(self.mask_pool, parts["box_head"].pool.strides)
         head = MaskHead(self.channels, num_classes=num_classes, pool=pool, **vars(self.mask_head))
-        return MaskRCNN(**parts, mask_head=head, masks=self.masks)
+        return parts | {"mask_head": head, "masks": self.masks}
 
 
 def _with_masks(preset: FasterRCNNPreset, **fields) -> MaskRCNNPreset:

@@ -13,6 +13,8 @@ class ResNetSpec:
     bottleneck: bool = True
     stem_width: int = 64
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    groups: int = 1
+    widening: int = 1
     stem: str = "7x7"
     norm: str = "frozen"
     norm_eps: float = 1e-5

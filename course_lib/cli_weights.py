@@ -1,0 +1,103 @@
+"""The verbs of `course weights`. Nothing heavy is imported until one runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from course_lib.cli_data import Json
+
+weights_app = typer.Typer(
+    help="Weights of torchvision and Detectron2: list, import, convert, export.", no_args_is_help=True
+)
+
+
+@weights_app.command("list")
+def weights_list(as_json: Json = False) -> None:
+    """Name the models that can be had by name, and which of them need no download."""
+    from course_lib.weights.listing import format_models, list_models
+
+    models = list_models()
+    print(json.dumps(models, indent=1) if as_json else format_models(models))
+
+
+Source = Annotated[
+    str, typer.Argument(help="A file (.pkl, .pth, .safetensors), a run folder, or a published model's name.")
+]
+Config = Annotated[Path | None, typer.Option(help="Detectron2's YAML of the file; without it the shapes must tell.")]
+Labels = Annotated[Path | None, typer.Option(help="A COCO JSON whose categories are the model's labels.")]
+NumClasses = Annotated[int | None, typer.Option(min=1, help="Start the class predictor afresh for so many classes.")]
+Partial = Annotated[bool, typer.Option("--allow-partial", help="Take a file that lacks tensors or has more.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use torch's cache alone.")]
+
+
+@weights_app.command("import")
+def weights_import(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    config: Config = None,
+    labels: Labels = None,
+    num_classes: NumClasses = None,
+    allow_partial: Partial = False,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Make a file of this course of a peer's weights; says what became of every tensor."""
+    from course_lib.weights.listing import format_import
+
+    found = open_named(source, config, labels, num_classes, allow_partial, offline)
+    found.save(out)
+    print(format_import(found, out, as_json=as_json))
+
+
+@weights_app.command("convert")
+def weights_convert(
+    source: Source,
+    out: Annotated[
+        Path, typer.Argument(help="The file to write: .safetensors is ours, .pth and .pkl are Detectron2's.")
+    ],
+    config: Config = None,
+    labels: Labels = None,
+    num_classes: NumClasses = None,
+    allow_partial: Partial = False,
+    offline: Offline = False,
+) -> None:
+    """Make one kind of weights file of another; beside Detectron2's comes the YAML that describes it."""
+    from course_lib.weights.listing import save_as
+
+    found = open_named(source, config, labels, num_classes, allow_partial, offline)
+    print(f"wrote {', '.join(map(str, save_as(found, out)))}")
+
+
+@weights_app.command("export")
+def weights_export(
+    run: Annotated[str, typer.Argument(help="A run folder, its weights.safetensors, or a model of the zoo.")],
+    out: Annotated[Path, typer.Argument(help="The .pth or .pkl to write; its YAML comes beside it.")],
+) -> None:
+    """Write a detector of this course as a checkpoint and a config that Detectron2 loads."""
+    from course_lib.weights.listing import save_as
+
+    if out.suffix not in (".pth", ".pkl"):
+        raise ValueError(f"{out}: expected a name that ends with .pth or .pkl, which Detectron2 reads")
+    print(f"wrote {', '.join(map(str, save_as(open_named(run), out)))}")
+
+
+def open_named(source, config=None, labels=None, num_classes=None, partial=False, offline=False):
+    """A detector from a file, a run or a published name; what starts afresh is drawn from seed 0."""
+    import torch
+
+    from course_lib.datasets.label_map import LabelMap
+    from course_lib.datasets.records import read_json
+    from course_lib.weights.sources import open_weights
+
+    torch.manual_seed(0)
+    label_map = None if labels is None else LabelMap.from_categories(read_json(labels)["categories"])
+    return open_weights(
+        source,
+        config=config,
+        label_map=label_map,
+        num_classes=num_classes,
+        partial=partial,
+        download=not offline,
+    )

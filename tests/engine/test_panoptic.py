@@ -1,0 +1,198 @@
+"""Panoptic detectors from data to figures and files, by the `course` command where there is a verb."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from course_lib import cli
+from course_lib.datasets.coco import open_split
+from course_lib.datasets.town import CATEGORIES, TownConfig
+from course_lib.datasets.town_writer import make_town
+from course_lib.detectors.presets import get_preset
+from course_lib.engine.checkpoint import CONFIG, LOG
+from course_lib.engine.panoptic import PanopticMetrics, evaluate_panoptic
+from course_lib.engine.plan import box_statistics, fit
+from course_lib.engine.pq import open_panoptic, pq_files
+from course_lib.engine.recipe import Recipe
+from course_lib.engine.train import read_log
+from course_lib.panoptic.format import read_ids
+
+FAMILIES = ("panoptic_fpn", "upsnet")
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    out = tmp_path_factory.mktemp("panoptic") / "town"
+    make_town(out, train=8, val=5, config=TownConfig(size=64), seed=0, progress=False)
+    return out
+
+
+@pytest.fixture(scope="module")
+def val_data(town):
+    return open_split(town, "val").with_panoptic()
+
+
+@pytest.fixture
+def course(monkeypatch, capsys):
+    def course(*arguments):
+        monkeypatch.setattr(sys, "argv", ["course", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        printed = capsys.readouterr()
+        return exit.value.code or 0, printed.out, printed.err
+
+    return course
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def run(request, town, tmp_path_factory):
+    """A run of three iterations."""
+    out = tmp_path_factory.mktemp("runs") / request.param
+    monkeypatch = pytest.MonkeyPatch()
+    arguments = ("train", request.param, "--data", town, "--out", out, "--iterations", 3, "--batch-size", 2)
+    monkeypatch.setattr(sys, "argv", ["course", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    monkeypatch.undo()
+    assert not exit.value.code
+    return out
+
+
+class Oracle(nn.Module):
+    """Answers with the truth of a data set, image after image, perhaps changed."""
+
+    def __init__(self, dataset, change=lambda answer: None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.dataset, self.change, self.number = dataset.with_masks(), change, 0
+
+    def forward(self, images):
+        return [self.answer() for _ in images]
+
+    def answer(self):
+        image_id, (_, target) = self.dataset.image_ids[self.number], self.dataset[self.number]
+        self.number += 1
+        plain = ~target["iscrowd"]
+        answer = {key: target[key].as_subclass(torch.Tensor)[plain] for key in ("boxes", "labels", "masks")}
+        answer["scores"] = torch.full((int(plain.sum()),), 0.9)
+        answer["semantic"] = target["semantic"].as_subclass(torch.Tensor)
+        truth = self.dataset.panoptic
+        answer["panoptic"] = torch.from_numpy(truth.ids(image_id))
+        answer["segments"] = [s for s in truth.labelled(image_id) if not s["iscrowd"]]
+        for segment in truth.labelled(image_id):
+            if segment["iscrowd"]:
+                answer["panoptic"][answer["panoptic"] == segment["id"]] = 0
+        self.change(answer)
+        return answer
+
+
+def test_the_truth_is_perfect(val_data):
+    metrics, results, seconds = evaluate_panoptic(Oracle(val_data), val_data, batch_size=2)
+    values = metrics.to_dict()
+    assert values["summary"]["AP"] == pytest.approx(1)
+    assert values["masks"]["summary"]["AP"] == pytest.approx(1)
+    assert values["miou"] == 1
+    assert values["pq"]["all"]["pq"] == values["pq"]["things"]["pq"] == values["pq"]["stuff"]["pq"] == 1
+    assert set(values["ious"]) <= {"things", *(c["name"] for c in CATEGORIES if not c["isthing"])}
+    assert len(results) == sum(len(x) for x in val_data.all_labels())
+    assert seconds > 0
+    json.dumps(values)
+    text = str(metrics)
+    assert text.startswith("box AP 1.000  mask AP 1.000  mIoU 1.000\n\n")
+    assert [line.split()[1:4] for line in text.split("\n")[3:6]] == [["100.0"] * 3] * 3  # all, things, stuff
+
+
+def test_half_of_the_sky_called_road(val_data):
+    names = val_data.panoptic.stuff_map.names
+    sky = 1 + names.index("sky")
+
+    def change(answer):
+        semantic = answer["semantic"].clone()
+        semantic[semantic == sky] = 1 + names.index("road")
+        answer["semantic"] = semantic
+
+    metrics, _, _ = evaluate_panoptic(Oracle(val_data, change), val_data)
+    assert metrics.ious["sky"] == 0
+    assert 0 < metrics.ious["road"] < 1
+    assert metrics.ious["things"] == 1
+    assert metrics.miou < 1
+
+
+def test_nothing_to_judge(val_data):
+    nothing = PanopticMetrics(None, None, {}, None, [])
+    assert nothing.miou is None
+
+
+def test_training_keeps_what_prediction_needs(run):
+    config = json.loads((run / CONFIG).read_text())
+    stuff = [c for c in CATEGORIES if not c["isthing"]]
+    assert config["stuff_map"] == {"names": [c["name"] for c in stuff], "category_ids": [c["id"] for c in stuff]}
+    assert config["preset"]["num_stuff"] == len(stuff)
+    assert config["preset"]["fusion"]["stuff_area"] == round(4096 / (480 * 640) * 64 * 64)
+    last = read_log(run / LOG)[-1]
+    assert {"semantic", "mask", "rpn_objectness"} <= set(last)
+
+
+def test_evaluate_and_its_maps(run, town, course, tmp_path):
+    saved = tmp_path / "maps" / "panoptic_val.json"
+    code, out, _ = course("evaluate", run, "--data", town, "--json", "--save", saved)
+    values = json.loads(out)
+    assert code == 0
+    assert {"summary", "masks", "miou", "ious", "pq", "seconds", "images_per_second"} <= set(values)
+    assert values["images"] == 5
+    truth = open_panoptic(town / "annotations" / "panoptic_val.json")
+    assert pq_files(truth, open_panoptic(saved)).to_dict() == values["pq"]
+    code, out, _ = course("evaluate", run, "--data", town)
+    assert code == 0
+    assert out.startswith("box AP 0.")
+    assert "5 images" in out
+
+
+def test_predict(run, town, course, tmp_path):
+    """The maps that it writes are COCO's: ids in PNG and JSON agree, and `course pq` reads them."""
+    pictures = sorted((town / "images").glob("val_*.png"))
+    code, _, _ = course("predict", run, *pictures, "--out", tmp_path / "out")
+    assert code == 0
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert written == {f"{p.stem}{s}" for p in pictures for s in (".png", ".json")} | {"panoptic.json", "panoptic"}
+    data = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    assert [a["image_id"] for a in data["annotations"]] == [1, 2, 3, 4, 5]
+    assert {c["id"]: c["isthing"] for c in data["categories"]} == {c["id"]: c["isthing"] for c in CATEGORIES}
+    for annotation in data["annotations"]:
+        ids = read_ids(tmp_path / "out" / "panoptic" / annotation["file_name"])
+        assert set(np.unique(ids).tolist()) - {0} == {s["id"] for s in annotation["segments_info"]}
+        assert all((ids == s["id"]).sum() == s["area"] for s in annotation["segments_info"])
+    code, _, _ = course("pq", town / "annotations" / "panoptic_val.json", tmp_path / "out" / "panoptic.json")
+    assert code == 0
+    with Image.open(tmp_path / "out" / f"{pictures[0].stem}.png") as overlay:
+        assert overlay.size == (512, 512)
+
+
+def test_what_the_command_refuses(town, course, tmp_path, run):
+    copy = tmp_path / "data"
+    (copy / "annotations").mkdir(parents=True)
+    (copy / "images").symlink_to(town / "images")
+    for split in ("train", "val"):
+        name = f"instances_{split}.json"
+        (copy / "annotations" / name).symlink_to(town / "annotations" / name)
+    code, _, err = course("train", "panoptic_fpn", "--data", copy, "--out", tmp_path / "run", "--iterations", 1)
+    assert code != 0
+    assert "panoptic_train.json: no such panoptic annotation file" in err
+    assert not (tmp_path / "run").exists()
+    code, _, err = course("evaluate", run, "--data", copy)
+    assert code != 0
+    assert "panoptic_val.json: no such panoptic annotation file" in err
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_plan_knows_how_much_stuff_is_enough(town, family):
+    stats = box_statistics(open_split(town, "train"))
+    fitted, _ = fit(get_preset("tiny", family), Recipe(minutes=1), stats)
+    assert fitted.fusion.stuff_area == 55  # 1⅓ % of 64 × 64
+    full = get_preset("r50_detectron2" if family == "panoptic_fpn" else "r50", family)
+    assert fit(full, Recipe(minutes=1), stats)[0].fusion.stuff_area == 4096
