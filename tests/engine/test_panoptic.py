@@ -194,5 +194,10 @@ def test_the_plan_knows_how_much_stuff_is_enough(town, family):
     stats = box_statistics(open_split(town, "train"))
     fitted, _ = fit(get_preset("tiny", family), Recipe(minutes=1), stats)
     assert fitted.fusion.stuff_area == 55  # 1⅓ % of 64 × 64
+    assert len(fitted.anchors.sizes) == 2  # for small things; of the backbone all levels stay
+    assert fitted.backbone.levels == ("c2", "c3", "c4", "c5")
+    model = fitted.build(8)
+    assert model.fpn.num_levels == 4
+    assert model.box_head.pool.strides == (4, 8)
     full = get_preset("r50_detectron2" if family == "panoptic_fpn" else "r50", family)
     assert fit(full, Recipe(minutes=1), stats)[0].fusion.stuff_area == 4096
