@@ -178,9 +178,9 @@ class YOLO(nn.Module):
 
     def cells(self, grids: Sequence[Size], device: torch.device) -> list[Tensor]:
         """The slots (A_l, 5) of every level for maps of the given (H_l, W_l), see `ops.cells`; computed once."""
-        key = (tuple(grids), device)
+        spec = self.prior_spec
+        key = (spec, tuple(grids), device)
         if key not in self._cells:
-            spec = self.prior_spec
             self._cells[key] = [
                 grid_cells(torch.tensor(shapes), grid, stride).to(device)
                 for shapes, grid, stride in zip(spec.shapes, grids, spec.strides)

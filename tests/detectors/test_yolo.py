@@ -413,6 +413,8 @@ def test_slots_are_made_once_and_training_works_after_inference_mode():
     cells = model.cells([(8, 8), (4, 4)], torch.device("cpu"))
     assert [tuple(x.shape) for x in cells] == [(128, 5), (32, 5)]
     assert model.cells([(8, 8), (4, 4)], torch.device("cpu")) is cells
+    model.prior_spec = replace(PRIORS, shapes=PRIORS.shapes[::-1])
+    assert torch.equal(model.cells([(8, 8), (4, 4)], torch.device("cpu"))[0][0], torch.tensor([0.0, 0, 8, 16, 16]))
     sum(model.train()([torch.rand(3, 64, 64)], [target([[2, 2, 20, 20]], [1])]).values()).backward()
     assert model.head.predictors[1].weight.grad.abs().sum() > 0
 
