@@ -157,6 +157,8 @@ class FasterRCNN(nn.Module):
             out of range, or whose boxes are empty or not finite.
     """
 
+    uses_semantic = False  # a semantic head, which others add, also looks at levels coarser than the anchors'
+
     def __init__(
         self,
         *,
@@ -171,7 +173,7 @@ class FasterRCNN(nn.Module):
     ):
         super().__init__()
         levels = len(rpn.anchors.spec.sizes)
-        if levels != fpn.num_levels:
+        if levels != fpn.num_levels and not (self.uses_semantic and levels < fpn.num_levels):
             raise ValueError(f"{levels} levels of anchors for a pyramid of {fpn.num_levels} levels")
         self.preprocess = Preprocess(input)
         self.backbone = backbone

@@ -35,6 +35,8 @@ class PanopticFPN(MaskRCNN):
         fusion: thresholds of `fuse`.
         parts: the other arguments of `MaskRCNN`.
 
+    The pyramid may have levels beyond the anchors'; only the semantic head looks at them.
+
     Called like a `MaskRCNN`; in training the targets also have `semantic` (H, W) int64 of the given image: 1 … S a
     class of stuff, 0 a thing, 255 nothing to learn; and there is a loss "semantic" more. In evaluation the dicts also
     have, at the size of the masks, `semantic` (H, W) int64 of such classes, `panoptic` (H, W) int32 segment ids, 0 for

@@ -95,7 +95,7 @@ class RPN(nn.Module):
         """Proposals, and the losses where the objects are given.
 
         Args:
-            features: maps (B, channels, H_l, W_l), fine to coarse.
+            features: maps (B, channels, H_l, W_l), fine to coarse; those beyond the anchors' levels are not used.
             padded_size: (height, width) of the batch.
             sizes: (height, width) of each image in it; proposals end there.
             boxes: of each image's objects (G_i, 4); None for proposals alone.
@@ -114,6 +114,7 @@ class RPN(nn.Module):
 
     def dense(self, features: list[Tensor], padded_size: Size) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Each level's logits (B, A_l, 1), deltas (B, A_l, 4) and anchors (A_l, 4)."""
+        features = features[: len(self.anchors.spec.sizes)]
         grids = [tuple(x.shape[-2:]) for x in features]
         return *self.head(features), self.anchors(padded_size, grids, features[0].device)
 

@@ -19,9 +19,10 @@ from course_lib.datasets.coco import open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import VERSION, make_town
 from course_lib.detectors.anchor_pyramid import AnchorSpec
-from course_lib.detectors.presets import SSD_TINY, TINY, YOLO_TINY, Preset, mask_rcnn
+from course_lib.detectors.presets import SSD_TINY, TINY, YOLO_TINY, Preset, mask_rcnn, panoptic_fpn
 from course_lib.engine import checkpoint
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
+from course_lib.engine.panoptic import evaluate_panoptic
 from course_lib.engine.recipe import Recipe
 from course_lib.engine.run import pick_precision, train_run
 from course_lib.engine.tour import machine_facts
@@ -71,6 +72,10 @@ ANIMALS = {
     "town_mask_rcnn": Animal(
         preset=mask_rcnn.TINY, recipe=Recipe(iterations=2400), train=4000, val=500, config=TownConfig(), half=True
     ),
+    # What lessons 11 and 12 look into.
+    "town_panoptic_fpn": Animal(
+        preset=panoptic_fpn.TINY, recipe=Recipe(minutes=3.0), train=4000, val=500, config=TownConfig(), half=True
+    ),
 }
 
 
@@ -102,16 +107,21 @@ def make(
     weights, header = load_tensors(run / checkpoint.WEIGHTS)
     if animal.half:
         weights = {key: value.half() if value.ndim > 1 else value for key, value in weights.items()}
-    header = {key: header[key] for key in ("preset", "label_map", "recipe", "course_lib")}  # no path, no time
+    kept = ("preset", "label_map", "stuff_map", "recipe", "course_lib")  # no path, no time
+    header = {key: header[key] for key in kept if key in header}
     zoo.mkdir(parents=True, exist_ok=True)
     path = zoo / f"{name}.safetensors"
     save_tensors(path, weights, header)
     model, _, _ = load_detector(path)
-    results, _, _ = detect_dataset(model, val_data, precision="fp32", progress=progress)
+    more = {}
+    if getattr(model, "uses_semantic", False):
+        metrics, results, _ = evaluate_panoptic(model, val_data.with_panoptic(), progress=progress)
+        more["PQ"] = {group: round(q.pq, 4) for group, q in metrics.quality.summary().items()}
+    else:
+        results, _, _ = detect_dataset(model, val_data, precision="fp32", progress=progress)
     summary = evaluate_results(val_data.coco, results).summary
-    masks = {}
     if getattr(model, "uses_masks", False):
-        masks["mask_AP"] = round(evaluate_results(val_data.coco, results, iou_type="segm").summary["AP"], 4)
+        more["mask_AP"] = round(evaluate_results(val_data.coco, results, iou_type="segm").summary["AP"], 4)
     entry = {
         "file": path.name,
         "sha256": sha256(path),
@@ -123,7 +133,7 @@ def make(
         "AP": round(summary["AP"], 4),
         "AP50": round(summary["AP50"], 4),
         "AP75": round(summary["AP75"], 4),
-        **masks,
+        **more,
         "data": {
             "name": "town",
             "version": VERSION,

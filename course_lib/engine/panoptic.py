@@ -1,5 +1,6 @@
 """How good is a panoptic detector? AP of its boxes and masks, IoU of its semantic map, panoptic quality."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from course_lib.engine.evaluate import Metrics, answers, evaluate_results, to_co
 from course_lib.engine.panoptic_files import PanopticWriter
 from course_lib.engine.pq import format_pq
 from course_lib.ops.semantic import class_ious, confusion
+from course_lib.panoptic.fusion import Canvas
 from course_lib.panoptic.quality import PanopticQuality
 
 
@@ -100,3 +102,22 @@ def evaluate_panoptic(
     ious = {name: float(iou) for name, iou in zip(names, class_ious(matrix)) if iou == iou}
     boxes, masks = (evaluate_results(dataset.coco, results, iou_type=kind) for kind in ("bbox", "segm"))
     return PanopticMetrics(boxes, masks, ious, quality, truth.categories), results, seconds
+
+
+def fusion_quality(
+    dataset: CocoDetection, answers: Iterable[tuple[int, dict]], fuse: Callable[[dict], Canvas]
+) -> PanopticQuality:
+    """PQ of the same answers fused in some way: what a rule is worth, the network being the same.
+
+    Args:
+        dataset: opened with `with_panoptic`.
+        answers: images' numbers, and what the detector says of each.
+        fuse: from such an answer to a canvas.
+    """
+    truth = dataset.panoptic
+    quality = PanopticQuality(truth.categories)
+    for index, answer in answers:
+        image_id, canvas = dataset.image_ids[index], fuse(answer)
+        found = to_segments_info(canvas.segments, truth.things, truth.stuff_map)
+        quality.add(truth.ids(image_id), truth.segments(image_id), canvas.panoptic.numpy(), found)
+    return quality

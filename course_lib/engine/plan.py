@@ -126,10 +126,13 @@ def _fit_pyramid(preset: Preset, stats: BoxStatistics, factor: float) -> Preset:
     """Anchors, levels and matching of a detector with an anchor pyramid; factor: network pixels per image pixel."""
     strides = preset.anchors.strides
     sizes = anchor_sizes(stats, factor, strides, per_level=len(preset.anchors.sizes[0]))
+    levels = preset.backbone.levels
+    if not hasattr(preset, "num_stuff"):  # stuff is told by what is around it, which only coarse levels see
+        levels = levels[: len(sizes)]
     return replace(
         preset,
         anchors=replace(preset.anchors, sizes=sizes, strides=strides[: len(sizes)], ratios=anchor_ratios(stats)),
-        backbone=replace(preset.backbone, levels=preset.backbone.levels[: len(sizes)]),
+        backbone=replace(preset.backbone, levels=levels),
         matching=thresholds(preset.matching, stats, factor, strides[0]),
     )
 

@@ -15,12 +15,13 @@ from course_lib.datasets.town import CATEGORIES, TownConfig
 from course_lib.datasets.town_writer import make_town
 from course_lib.detectors.presets import get_preset
 from course_lib.engine.checkpoint import CONFIG, LOG
-from course_lib.engine.panoptic import PanopticMetrics, evaluate_panoptic
+from course_lib.engine.panoptic import PanopticMetrics, evaluate_panoptic, fusion_quality
 from course_lib.engine.plan import box_statistics, fit
 from course_lib.engine.pq import open_panoptic, pq_files
 from course_lib.engine.recipe import Recipe
 from course_lib.engine.train import read_log
 from course_lib.panoptic.format import read_ids
+from course_lib.panoptic.fusion import Canvas, FusionSpec, place_instances
 
 FAMILIES = ("panoptic_fpn", "upsnet")
 
@@ -105,6 +106,22 @@ def test_the_truth_is_perfect(val_data):
     text = str(metrics)
     assert text.startswith("box AP 1.000  mask AP 1.000  mIoU 1.000\n\n")
     assert [line.split()[1:4] for line in text.split("\n")[3:6]] == [["100.0"] * 3] * 3  # all, things, stuff
+
+
+def test_another_way_to_fuse_the_same_answers(val_data):
+    """As they are, and without what is no thing."""
+    answers = list(enumerate(Oracle(val_data)([None] * len(val_data))))
+    as_it_is = fusion_quality(val_data, answers, lambda a: Canvas(a["panoptic"], a["segments"]))
+    assert as_it_is.summary()["all"].pq == 1
+
+    def things_alone(answer):
+        canvas = Canvas.empty(*answer["panoptic"].shape)
+        place_instances(canvas, answer["masks"], answer["scores"], answer["labels"], spec=FusionSpec())
+        return canvas
+
+    summary = fusion_quality(val_data, answers, things_alone).summary()
+    assert summary["things"].pq == pytest.approx(1)
+    assert summary["stuff"].pq == 0
 
 
 def test_half_of_the_sky_called_road(val_data):
@@ -194,5 +211,10 @@ def test_the_plan_knows_how_much_stuff_is_enough(town, family):
     stats = box_statistics(open_split(town, "train"))
     fitted, _ = fit(get_preset("tiny", family), Recipe(minutes=1), stats)
     assert fitted.fusion.stuff_area == 55  # 1⅓ % of 64 × 64
+    assert len(fitted.anchors.sizes) == 2  # for small things; of the backbone all levels stay
+    assert fitted.backbone.levels == ("c2", "c3", "c4", "c5")
+    model = fitted.build(8)
+    assert model.fpn.num_levels == 4
+    assert model.box_head.pool.strides == (4, 8)
     full = get_preset("r50_detectron2" if family == "panoptic_fpn" else "r50", family)
     assert fit(full, Recipe(minutes=1), stats)[0].fusion.stuff_area == 4096

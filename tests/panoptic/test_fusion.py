@@ -137,3 +137,22 @@ def test_the_reference_merge():
         assert sorted((s["label"], (found == s["id"]).tobytes()) for s in canvas.segments) == wanted
         total += len(wanted)
     assert total == 166
+
+
+@given(st.integers(0, 2**31), st.integers(1, 12))
+def test_the_order_of_the_input_does_not_matter(seed, count):
+    """Only the scores do, which are all different here; every pixel has one id at most, and areas are counted right."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.rand(count, 8, 9, generator=generator) < 0.4
+    scores = torch.randperm(count, generator=generator) / count
+    labels = torch.randint(0, 5, (count,), generator=generator)
+    semantic = torch.randint(0, 4, (8, 9), generator=generator)
+    spec = FusionSpec(score=0.1, stuff_area=3)
+    canvas = fuse(masks, scores, labels, semantic, spec=spec)
+    shuffled = torch.randperm(count, generator=generator)
+    other = fuse(masks[shuffled], scores[shuffled], labels[shuffled], semantic, spec=spec)
+    assert torch.equal(canvas.panoptic, other.panoptic)
+    for a, b in zip(canvas.segments, other.segments, strict=True):
+        instance = {"instance": int(shuffled[b["instance"]])} if b["isthing"] else {}
+        assert a == b | instance
+    assert sum(s["area"] for s in canvas.segments) + (canvas.panoptic == 0).sum() == 72

@@ -11,6 +11,7 @@ from course_lib.lessons.checks.comparing import claims, frontier, latency, luck
 from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_loss, prior_bias
 from course_lib.lessons.checks.masks import mask_loss, paste_mask
 from course_lib.lessons.checks.measuring import average_recall, error_type, interpolated_precision, match_detections
+from course_lib.lessons.checks.panoptic import fill_stuff, place_things, semantic_loss, semantic_map
 from course_lib.lessons.checks.pyramid import fpn_forward, top_down
 from course_lib.lessons.checks.regions import align_regions, bilinear_sample, pool_regions, warp_regions
 from course_lib.lessons.checks.retinanet_inference import best_candidates, final_detections
@@ -35,6 +36,7 @@ __all__ = [
     "class_loss",
     "decode_deltas",
     "error_type",
+    "fill_stuff",
     "final_detections",
     "focal_gradient",
     "focal_loss",
@@ -56,12 +58,15 @@ __all__ = [
     "nms",
     "objectness_targets",
     "paste_mask",
+    "place_things",
     "pool_regions",
     "precision_recall",
     "prior_bias",
     "receptive_field",
     "residual_block",
     "second_look",
+    "semantic_loss",
+    "semantic_map",
     "shape_anchors",
     "tile_anchors",
     "top_down",
