@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from course_lib.cli_data import Annotations, Images, Json, Split, data_app, parse_size
+from course_lib.cli_lessons import lessons_app
 from course_lib.cli_weights import Config, Offline, open_named, weights_app
 
 # Nothing heavy is imported here: `course --help` answers at once. Each verb imports what it needs.
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
+app.add_typer(lessons_app)  # without a name: its verbs stand beside those of this file
 
 
 class Judge(StrEnum):
@@ -337,40 +339,6 @@ def compare(
     for sentence in [*result["verdicts"]["caution"], *result["verdicts"]["accuracy"], *result["verdicts"]["both"]]:
         print(sentence)
     print(f"Open {out / 'report.html'}")
-
-
-@app.command()
-def start(
-    folder: Annotated[Path, typer.Argument(help="Your workspace.", metavar="DIR")] = Path("workspace"),
-) -> None:
-    """Make your workspace of unsolved notebooks; after an update, bring in what is new and keep what is yours."""
-    from course_lib.lessons.workspace import format_placed, start_workspace
-
-    print(format_placed(start_workspace(folder), folder))
-
-
-@app.command()
-def progress(
-    folder: Annotated[Path, typer.Argument(help="Your workspace.", metavar="DIR")] = Path("workspace"),
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that an exercise may take.")] = 60,
-    as_json: Json = False,
-) -> None:
-    """Which exercises pass? A bar for each lesson; what to do about each wrong solution."""
-    from course_lib.lessons.progress import find_progress, format_progress, progress_as_json
-
-    found = find_progress(folder, timeout=timeout)
-    print(progress_as_json(found) if as_json else format_progress(found))
-
-
-@app.command()
-def release(
-    out: Annotated[Path, typer.Argument(help="The course folder to make, for nbgrader.")],
-) -> None:
-    """Make the classroom pack: the lessons as assignments of an nbgrader course. For teachers."""
-    from course_lib.lessons.classroom import format_assignments
-    from course_lib.lessons.classroom import release as make_pack
-
-    print(format_assignments(make_pack(out), out))
 
 
 def _size_pair(option: str, text: str | None) -> tuple[int, int] | None:

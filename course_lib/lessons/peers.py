@@ -37,7 +37,7 @@ def detectron2_fusion(folder: Path = PEERS) -> RecordedFusion:
     """The recorded fusion. Raises FileNotFoundError if it is not in `folder`."""
     with np.load(folder / "detectron2_fusion.npz") as file:
         data = {name: file[name] for name in file.files}
-    height, width = data["semantic"].shape
+    width = data["semantic"].shape[1]
     masks = np.unpackbits(data["masks"], axis=-1, count=width).astype(bool)
     score, overlap, stuff_area = data["spec"].tolist()
     return RecordedFusion(

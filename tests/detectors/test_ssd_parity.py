@@ -97,7 +97,8 @@ def test_detections(maps, background, as_planned: Callable[[int], bool], monkeyp
 def test_losses_and_gradients():
     """One image without objects, two objects that want one box, and one that no box overlaps at 0.5.
 
-    None has several equal bests, like a pixel that lies in many boxes: there torchvision's rounding of its boxes decides.
+    None has several equal bests, like a pixel that lies in many boxes: there torchvision's rounding of its boxes
+    decides.
     """
     theirs, ours = build()
     images = random_images((150, 200), (221, 133), seed=6)
