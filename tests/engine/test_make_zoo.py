@@ -82,4 +82,7 @@ def test_the_commands_in_the_manifest_make_what_is_there(name: str) -> None:
     animal = ANIMALS[name]
     assert entry["data"]["config"] == animal.config.to_dict()
     assert (entry["data"]["train"], entry["data"]["val"]) == (animal.train, animal.val)
-    assert entry["iterations"] == animal.recipe.iterations
+    assert (entry["recipe"]["iterations"], entry["recipe"]["minutes"]) == (
+        animal.recipe.iterations,
+        animal.recipe.minutes,
+    )
