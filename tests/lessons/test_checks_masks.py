@@ -56,6 +56,11 @@ def competing(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy(p, targets)
 
 
+def all_labels(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    x = logits[:, labels]  # (P, P, S, S)
+    return (targets * F.softplus(-x) + (1 - targets) * F.softplus(x)).mean() if len(labels) else logits.sum() * 0
+
+
 RIGHT_LOSS = {"library": loss, "by hand": by_hand, "one by one": one_by_one}
 WRONG_LOSS = {
     "NaN": (lambda x, k, y: F.binary_cross_entropy_with_logits(own(x, k), y), "no boxes give 0/0"),
@@ -85,6 +90,8 @@ WRONG_LOSS = {
         mean_of(lambda x, y: -(y * x.sigmoid().log() + (1 - y) * (1 - x.sigmoid()).log())),
         "log of a rounded 0 is −inf",
     ),
+    "all labels": (all_labels, "gives every box the masks of all labels"),
+    "no boxes, no gradient": (lambda x, k, y: loss(x, k, y) if len(k) else torch.tensor(0.0), "no gradient reaches"),
     "detached": (lambda x, k, y: loss(x.detach(), k, y), "no gradient reaches the input"),
 }
 
@@ -151,6 +158,11 @@ def held(inside_alone: bool) -> Callable:
     return placed(weigh=weigh)
 
 
+def sum_to_one(place: Tensor, distance: Tensor, side: int) -> Tensor:
+    tent = (1 - distance).clamp(min=0)
+    return tent / tent.sum(1, keepdim=True).clamp(min=1e-6)
+
+
 RIGHT_PASTE = {"two matrices": paste, "grid_sample": by_grid_sample, "pixel by pixel": pixel_by_pixel}
 WRONG_PASTE = {
     "pixel's corner": (placed(pixel=0), "a pixel's middle is at x + 0.5"),
@@ -163,12 +175,17 @@ WRONG_PASTE = {
     "held to the edge": (held(True), "fall to 0 over one cell"),
     "held for ever": (held(False), "outside its box a mask is 0"),
     "compared": (lambda mask, box, size: (paste(mask, box, size) >= 0.5).to(mask), "give back the values"),
+    "y, x, y, x": (lambda mask, box, size: paste(mask, box[[1, 0, 3, 2]], size), "read as y, x, y, x"),
+    "x, x, y, y": (lambda mask, box, size: paste(mask, box[[0, 2, 1, 3]], size), "read them as x1, x2, y1, y2"),
+    "on its side": (lambda mask, box, size: paste(mask, box, size).T, "rows first: the matrix of the rows"),
+    "tent not cut off": (placed(weigh=lambda place, distance, side: 1 - distance), "cut the tent off at 0"),
+    "sum to one": (placed(weigh=sum_to_one), "need not sum to 1"),
     "width first": (lambda mask, box, size: paste(mask, box, size[::-1]), "so rows come first"),
 }
 
 TestMasks = exercise_tests(
     {
-        "09-3: 6": (checks.mask_loss, RIGHT_LOSS, WRONG_LOSS),
+        "09-3: 7": (checks.mask_loss, RIGHT_LOSS, WRONG_LOSS),
         "09-4: 6": (checks.paste_mask, RIGHT_PASTE, WRONG_PASTE),
     }
 )

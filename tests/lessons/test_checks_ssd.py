@@ -38,6 +38,30 @@ def match_loop(iou: Tensor, threshold, wins="last") -> Tensor:
     return torch.tensor(matched)
 
 
+def next_free(iou: Tensor, threshold) -> Tensor:
+    """Bipartite: who finds the best box taken looks for another."""
+    matched, free = match_steps(iou, threshold, force=False), iou.clone()
+    for g in range(len(iou)):
+        box = free[g].argmax()
+        matched[box], free[:, box] = g, -1
+    return matched
+
+
+def reached_last(iou: Tensor, threshold) -> Tensor:
+    matched = torch.full((iou.shape[1],), -1)
+    for g in range(len(iou)):
+        matched[iou[g] >= threshold] = g
+    return matched
+
+
+def cut_at_last(iou: Tensor, threshold) -> Tensor:
+    """First the objects' boxes, then the threshold for all."""
+    overlap, matched = iou.max(0)
+    matched[iou.argmax(1)] = torch.arange(len(iou))
+    matched[overlap < threshold] = -1
+    return matched
+
+
 def float_answer(iou: Tensor, threshold) -> Tensor:
     return match_steps(iou, threshold).float()
 
@@ -53,6 +77,9 @@ WRONG_MATCH = {
     "its own object": (lambda *a: match_steps(*a, own=True), "you gave it the object that it overlaps most"),
     "threshold last": (lambda *a: match_steps(*a, order="best, threshold"), "your threshold overwrote it"),
     "the first wins": (lambda *a: match_loop(*a, wins="first"), "the last of them gets it"),
+    "the next free box": (next_free, "none looks further"),
+    "the last it reaches": (reached_last, "not the last that it reaches"),
+    "the threshold for all": (cut_at_last, "boxes that objects had taken"),
     "more than": (lambda *a: match_steps(*a, reached=torch.gt), ">=, not >"),
     "zero is background": (lambda *a: match_steps(*a).clamp(min=0), "background is −1"),
     "counted from one": (lambda *a: torch.where(match_steps(*a) < 0, -1, match_steps(*a) + 1), "begin at 0"),
@@ -86,6 +113,30 @@ def mine_sorted(loss: Tensor, positive: Tensor, ratio, *, twice=True) -> Tensor:
     return (rank < ratio * positive.sum(-1, keepdim=True)) & ~positive
 
 
+def upwards(loss: Tensor, positive: Tensor, ratio) -> Tensor:
+    rank = loss.masked_fill(positive, -torch.inf).argsort(-1).argsort(-1)
+    return (rank < ratio * positive.sum(-1, keepdim=True)) & ~positive
+
+
+def along(dim: int, fill=-torch.inf):
+    """Ranked along a dimension, the objects' loss replaced."""
+
+    def answer(loss: Tensor, positive: Tensor, ratio) -> Tensor:
+        rank = loss.masked_fill(positive, fill).argsort(dim, descending=True).argsort(dim)
+        return (rank < ratio * positive.sum(-1, keepdim=True)) & ~positive
+
+    return answer
+
+
+def in_the_background(loss: Tensor, positive: Tensor, ratio) -> Tensor:
+    """The indices are those of the background picked out."""
+    kept = torch.zeros_like(positive)
+    for row, objects in enumerate(positive):
+        background = loss[row][~objects]
+        kept[row, background.sort(descending=True).indices[: ratio * int(objects.sum())]] = True
+    return kept
+
+
 def flat(loss: Tensor, positive: Tensor, ratio) -> Tensor:
     return mine_topk(loss.reshape(1, -1), positive.reshape(1, -1), ratio).reshape(loss.shape)
 
@@ -110,6 +161,11 @@ WRONG_MINE = {
     "sorted once": (lambda *a: mine_sorted(*a, twice=False), "not each place's rank"),
     "the easiest": (lambda *a: mine_topk(*a, largest=False), "you kept the easiest"),
     "objects counted in": (lambda loss, positive, r: mine_topk(loss, positive, r - 1), "you counted the objects in"),
+    "objects first": (along(-1, torch.inf), "put them first with +∞"),
+    "ranked over the images": (along(0), "rank along the last dimension"),
+    "background counted": (lambda loss, positive, r: ~positive, "count the boxes on objects"),
+    "upwards": (upwards, "the sort goes upwards"),
+    "indices in the background": (in_the_background, "the mask counts all boxes"),
     "one too many": (lambda *a: mine_topk(*a, more=1), "one box too many"),
     "no ratio": (lambda loss, positive, r: mine_topk(loss, positive, 1), "the ratio is missing"),
     "at least one": (lambda *a: mine_topk(*a, least=1), "no clamp(min=1) here"),

@@ -1,5 +1,6 @@
 """Lesson 09's checks of sample and second look pass right solutions, however written, and name each mistake."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -63,6 +64,24 @@ def places(labels: Tensor, luck: Tensor, size: int, fraction: float) -> tuple[Te
     return objects, luck[labels == -1].argsort()[: size - len(objects)]
 
 
+def places_in_order(labels: Tensor, luck: Tensor, size: int, fraction: float) -> tuple[Tensor, Tensor]:
+    labels = labels[luck.argsort()]
+    objects = torch.where(labels == 0)[0][: int(size * fraction)]
+    return objects, torch.where(labels == -1)[0][: size - len(objects)]
+
+
+def yes_or_no(labels: Tensor, luck: Tensor, size: int, fraction: float) -> tuple[Tensor, Tensor]:
+    drawn = torch.zeros(2, len(labels), dtype=torch.bool)
+    for row, indices in zip(drawn, sample(labels, luck, size, fraction)):
+        row[indices] = True
+    return drawn[0], drawn[1]
+
+
+def topk_of_too_few(labels: Tensor, luck: Tensor, size: int, fraction: float) -> tuple[Tensor, Tensor]:
+    objects = torch.where(labels == 0, luck, 2.0).topk(int(size * fraction), largest=False).indices
+    return objects, torch.where(labels == -1, luck, 2.0).topk(size - len(objects), largest=False).indices
+
+
 RIGHT_SAMPLE = {"by group": sample, "one order": one_order, "topk": by_topk}
 WRONG_SAMPLE = {
     "left-out as background": (changed(is_background=lambda x: x < 0), "left-out anchors (−2) are no background"),
@@ -79,6 +98,14 @@ WRONG_SAMPLE = {
     "the greatest": (changed(descending=True), "not the greatest"),
     "places": (places, "group[order] leads back"),
     "exchanged": (lambda *x: sample(*x)[::-1], "objects first, then background"),
+    "rounded up": (changed(most=lambda size, f, there: math.ceil(size * f)), "round size · fraction down"),
+    "to the nearest": (changed(most=lambda size, f, there: round(size * f)), "round size · fraction down"),
+    "one half": (changed(most=lambda size, f, there: size // 2), "whatever the fraction"),
+    "places in order": (places_in_order, "order[places] leads back"),
+    "by number": (lambda *x: tuple(part.sort().values for part in sample(*x)), "sorted by number"),
+    "true or false": (yes_or_no, "not True or False"),
+    "topk of too few": (topk_of_too_few, "you filled the rest with others"),
+    "one tensor": (lambda *x: torch.cat(sample(*x)), "two tensors, not one"),
 }
 
 # ---- 09-2 ---------------------------------------------------------------------------------------------------------
@@ -146,6 +173,24 @@ def best_first(*arguments) -> tuple[Tensor, ...]:
     return boxes[order], scores[order], labels[order]
 
 
+def class_by_class(logits: Tensor, deltas: Tensor, proposals: Tensor, score: float) -> tuple[Tensor, ...]:
+    parts = []
+    for label, scores in enumerate(logits.softmax(1)[:, :-1].T):
+        row = (scores > score).nonzero().squeeze(1)
+        boxes = decode(deltas[row, label], proposals[row], WEIGHTS)
+        parts.append((boxes, scores[row], torch.full_like(row, label)))
+    return tuple(torch.cat(part) for part in zip(*parts))
+
+
+def rows_as_labels(logits: Tensor, deltas: Tensor, proposals: Tensor, score: float) -> tuple[Tensor, ...]:
+    boxes, scores, _ = look(logits, deltas, proposals, score)
+    return boxes, scores, (logits.softmax(1)[:, :-1] > score).nonzero()[:, 0]
+
+
+def changed_look(change: Callable) -> Callable:
+    return lambda *arguments: change(*look(*arguments))
+
+
 RIGHT_LOOK = {"survivors alone": look, "everything decoded": everything_decoded, "flat": flat}
 WRONG_LOOK = {
     "sigmoid": (looking(lambda x: x.sigmoid()[:, :-1]), "a softmax, no sigmoid"),
@@ -159,6 +204,11 @@ WRONG_LOOK = {
     "one class's deltas": (first_deltas, "each class has deltas of its own"),
     "the proposals": (uncorrected, "the proposals still"),
     "sorted": (best_first, "NMS sorts later"),
+    "down the columns": (looking(lambda x: x.softmax(0)[:, :-1]), "softmax(1), not softmax(0)"),
+    "a loop over classes": (class_by_class, "yours go class by class"),
+    "from 1": (changed_look(lambda b, s, k: (b, s, k + 1)), "labels count from 0"),
+    "rows": (rows_as_labels, "your labels are the rows"),
+    "labels second": (changed_look(lambda b, s, k: (b, k, s)), "boxes, scores, labels, in this order"),
 }
 
 TestTwoStages = exercise_tests(

@@ -50,6 +50,15 @@ def sides_by(function):
 RIGHT_BOX = {"the library": decode_cells, "a loop": box_loop, "columns": box_columns}
 WRONG_BOX = {
     "no sigmoid": (lambda t, c: box_columns(t, c, xy=lambda v: v), "the offsets need a sigmoid"),
+    "as RetinaNet": (
+        lambda t, c: (
+            decode_cells(torch.cat((0 * t[:, :2], t[:, 2:]), 1), c)
+            + (c[:, 3:] * t[:, :2] - c[:, 2:3] / 2).repeat(1, 2)  # instead of the cell's middle
+        ),
+        "you decoded as RetinaNet does",
+    ),
+    "about the corner": (lambda t, c: box_columns(t, c, xy=lambda v: v.sigmoid() - 0.5), "take nothing off"),
+    "from the middle": (lambda t, c: decode_cells(t, c) + c[:, 2:3] / 2, "not from its middle"),
     "no stride": (lambda t, c: box_columns(t, c, stride=False), "multiply it by the stride"),
     "no corner": (lambda t, c: box_columns(t, c, corner=False), "add left and top"),
     "columns and rows": (
@@ -65,6 +74,10 @@ WRONG_BOX = {
     "no exp": (sides_by(lambda t, p, s: p * t), "the sides need exp"),
     "stride as prior": (sides_by(lambda t, p, s: s * t.clamp(max=LIMIT).exp()), "belongs to the prior"),
     "added": (sides_by(lambda t, p, s: p + t.clamp(max=LIMIT).exp()), "do not add"),
+    "prior in strides": (sides_by(lambda t, p, s: s * p * t.clamp(max=LIMIT).exp()), "no stride there"),
+    "sides limited": (sides_by(lambda t, p, s: (p * t.exp()).clamp(max=1000 / 16)), "you limited the sides"),
+    "limit without log": (lambda t, c: box_columns(t, c, limit=1000 / 16), "you took 1000/16"),
+    "halved twice": (lambda t, c: box_columns(t, c, half=4), "halve the sides once"),
     "sigmoid on the sides": (sides_by(lambda t, p, s: p * t.sigmoid()), "not a sigmoid"),
     "height and width": (lambda t, c: box_columns(t, c, sides=(4, 3)), "in this order"),
     "no limit": (lambda t, c: box_columns(t, c, limit=1e9), "limit tw and th"),
@@ -102,6 +115,20 @@ def target_loop(overlap, responsible, threshold, *, over=lambda a, b: a > b, one
     return torch.tensor(targets)
 
 
+def target_object_by_object(overlap, responsible, threshold):
+    targets = torch.zeros(overlap.shape[1], dtype=torch.int64)
+    for g in range(len(overlap)):
+        targets[overlap[g] > threshold] = -1
+        targets[responsible[g]] = 1
+    return targets
+
+
+def target_if_good(overlap, responsible, threshold):
+    """A responsible slot counts only if its box is good already."""
+    good = [slot for g, slot in enumerate(responsible.tolist()) if overlap[g, slot] > threshold]
+    return target_max(overlap, torch.tensor(good, dtype=torch.int64), threshold)
+
+
 def target_max(overlap, responsible, threshold):
     best = overlap.amax(0) if len(overlap) else overlap.new_zeros(overlap.shape[1])
     return torch.where(best > threshold, -1, 0).index_fill(0, responsible, 1)
@@ -124,6 +151,9 @@ WRONG_TARGETS = {
         lambda *a: torch.tensor([{1: 1, 0: -1, -1: 0}[v] for v in target_max(*a).tolist()]),
         "the other way round",
     ),
+    "object by object": (target_object_by_object, "first all the −1"),
+    "only good boxes": (target_if_good, "however little its box overlaps now"),
+    "0.5 whatever is asked": (lambda o, r, t: target_max(o, r, 0.5), "not with 0.5"),
     "as RetinaNet": (lambda o, r, t: match(o, low=t, high=t, low_quality=False), "pencil and paper"),
     "floats": (lambda *a: target_max(*a).float(), "int64"),
     "per object": (lambda o, r, t: (o > t).long(), "dimension 0"),

@@ -15,6 +15,7 @@ from course_lib.ops import masks
 _NO_BOXES = (
     "an image without objects has no boxes to learn from: give back 0 that still has a gradient, logits.sum() * 0"
 )
+_ONE_NUMBER = "the loss is one number, of the (P, S, S) cells that belong to the labels"
 
 
 def mask_loss(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
@@ -29,7 +30,7 @@ def mask_loss(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     targets = torch.tensor([[[1.0, 0], [1, 0]], [[1, 0], [0, 0]]])
     expected = (6 * torch.tensor(2.0).log() + 2 * torch.tensor(4 / 3).log()) / 8
     what = "two boxes, of class 1 and class 0, 2 × 2 cells"
-    check.shape(what, logits, labels, targets, hint="the loss is one number")
+    check.shape(what, logits, labels, targets, hint=_ONE_NUMBER)
     check.value(what, logits, labels, targets, expected=expected)
     shares = normal(6, 5, 5, seed=1).sigmoid()
     many = normal(6, 4, 5, 5, seed=0) * 3, torch.tensor([0, 3, 1, 1, 2, 3]), shares
@@ -37,6 +38,7 @@ def mask_loss(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     check.value("cells that are very sure", many[0] * 100, *many[1:], hint="work on logits: log of a rounded 0 is −inf")
     check.gradient("6 boxes, 4 classes", *many)
     check.value("no boxes (P = 0)", many[0][:0], many[1][:0], many[2][:0], hint=_NO_BOXES)
+    check.gradient("no boxes (P = 0), where the loss is a 0 made from the logits", *(x[:0] for x in many))
     check.done()
 
 
@@ -69,6 +71,9 @@ _LOSS_MISTAKES = {
     "every class's mask learns here; only that of the box's own class may": _all_classes,
     "the masks of other classes must not learn to be empty; they take no part": _others_empty,
     "you took class 0's mask for every box; take that of its label": _loss(chosen=lambda logits, labels: logits[:, 0]),
+    "logits[:, labels] gives every box the masks of all labels; logits[torch.arange(P), labels] gives it its own": (
+        _loss(chosen=lambda logits, labels: logits[:, labels], cell=lambda x, y: F.softplus(x) - x * y)
+    ),
     "the classes compete here (softmax); each cell has a sigmoid, and what the box shows is said elsewhere": (
         _loss(
             chosen=lambda logits, labels: _own(logits.softmax(1), labels),
@@ -156,6 +161,15 @@ def _nearest(place: Tensor, side: int) -> Tensor:
     return ((place[:, None] - torch.arange(side, dtype=place.dtype)).abs() <= 0.5).to(place.dtype)
 
 
+def _uncut(place: Tensor, side: int) -> Tensor:
+    return 1 - (place[:, None] - torch.arange(side, dtype=place.dtype)).abs()
+
+
+def _sum_to_one(place: Tensor, side: int) -> Tensor:
+    tent = _tent(place, side)
+    return tent / tent.sum(1, keepdim=True).clamp(min=1e-9)
+
+
 def _held(place: Tensor, side: int) -> Tensor:
     """The outermost cells go on to the edge of the box, and end there."""
     inside = (place >= -0.5) & (place <= side - 0.5)
@@ -180,6 +194,17 @@ _PASTE_MISTAKES = {
         _pasted(cells=lambda side: side - 1, cell=0.0)
     ),
     "rows go with y and columns with x; yours are exchanged": _transposed,
+    "rows go with y1 and y2, columns with x1 and x2; your box is read as y, x, y, x": (
+        _pasted(edges=lambda box: box[[1, 0, 3, 2]])
+    ),
+    "the box's numbers are x1, y1, x2, y2; you read them as x1, x2, y1, y2": _pasted(
+        edges=lambda box: box[[0, 2, 1, 3]]
+    ),
+    "rows first: the matrix of the rows stands on the left of the mask, that of the columns on its right": (
+        lambda mask, box, size: _paste(mask, box, size).T
+    ),
+    "cut the tent off at 0: no weight is negative": _pasted(weigh=_uncut),
+    "the weights of a pixel at the rim need not sum to 1: the rest is nothing, which is 0": _pasted(weigh=_sum_to_one),
     "the box need not lie on whole pixels: no rounding": _pasted(edges=lambda box: box.round()),
     "interpolate between the cells' middles; you took the nearest cell": _pasted(weigh=_nearest),
     "beyond the outermost middles the values fall to 0 over one cell; yours stay as they are up to the edge": (

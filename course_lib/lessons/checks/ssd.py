@@ -87,6 +87,29 @@ def _all_over_threshold(iou: Tensor, threshold: float) -> Tensor:
     return matched
 
 
+def _next_free(iou: Tensor, threshold: float) -> Tensor:
+    """An object whose best box is taken looks for the next best that is free."""
+    matched, taken = _plain(iou, threshold), set()
+    for g, row in enumerate(iou):
+        box = next(b for b in row.argsort(descending=True).tolist() if b not in taken)
+        taken.add(box)
+        matched[box] = g
+    return matched
+
+
+def _last_over_threshold(iou: Tensor, threshold: float) -> Tensor:
+    """Every box over the threshold learns the last object that it reaches; no box is taken."""
+    matched = torch.full(iou.shape[1:], BELOW_LOW)
+    for g, row in enumerate(iou):
+        matched[row >= threshold] = g
+    return matched
+
+
+def _threshold_for_all(iou: Tensor, threshold: float) -> Tensor:
+    """The threshold takes away also the boxes that objects took."""
+    return torch.where(iou.amax(0) >= threshold, _match(iou, threshold), BELOW_LOW)
+
+
 _MATCH_MISTAKES = {
     "compare with `threshold`, not with 0.5": lambda iou, threshold: match_ssd(iou, threshold=0.5),
     f"{_FORCED} (you stopped after the threshold)": _plain,
@@ -94,6 +117,15 @@ _MATCH_MISTAKES = {
     f"{_TAKEN}; you gave it the object that it overlaps most": _own_object,
     f"{_TAKEN}; your threshold overwrote it: the objects' own boxes come last": _threshold_last,
     "where several objects want one box, the last of them gets it: matched[best] = arange(G)": _first_wins,
+    "an object takes its best box, taken or not; where several want one the last gets it, and none looks further": (
+        _next_free
+    ),
+    "the threshold holds for the other boxes; it took away boxes that objects had taken, so write those last": (
+        _threshold_for_all
+    ),
+    f"a box learns the object that it overlaps most, not the last that it reaches (iou.max(0)); and {_FORCED}": (
+        _last_over_threshold
+    ),
     "a box over the threshold learns the object that it overlaps most, an argmax over dimension 0": _all_over_threshold,
     "IoU equal to the threshold counts: >=, not >": (
         lambda iou, threshold: match_ssd(iou, threshold=math.nextafter(threshold, 1) + 1e-7)
@@ -115,6 +147,8 @@ _MATCH_MISTAKES = {
 # ---- 07-2 ---------------------------------------------------------------------------------------------------------
 
 _PER_IMAGE = "each image keeps `ratio` times its own number of boxes on objects: sum and sort along the last dimension"
+_MASK = "the answer is a mask, one bool for each box, (B, A); count the objects with keepdim=True, (B, 1)"
+_ALL = "where an image has less background than is wanted, all of it is kept"
 _RANK = "argsort gives the places in order of loss, not each place's rank; sort its result once more for the ranks"
 
 
@@ -132,19 +166,19 @@ def mine_negatives(function: Callable[[Tensor, Tensor, int], Tensor]) -> None:
     )
     positive = torch.zeros(2, 14, dtype=torch.bool)
     positive[0, 0] = positive[1, 3] = positive[1, 4] = True
-    check.shape("two images of 14 boxes", loss, positive, 3, hint="the answer is a mask, one bool for each box: (B, A)")
+    check.shape("two images of 14 boxes", loss, positive, 3, hint=_MASK)
     check.dtype("two images of 14 boxes", loss, positive, 3, hint="a mask is bool: the result of a comparison")
     kept = torch.zeros(2, 14, dtype=torch.bool)
     kept[0, [5, 2, 9]] = kept[1, [1, 8, 6, 2, 5, 7]] = True
     check.value("one box on an object and two, ratio 3", loss, positive, 3, expected=kept)
     kept = torch.tensor([[True, True, True, False, False, True]])
-    check.value("six boxes, four of them background", loss[1:, :6], positive[1:, :6], 3, expected=kept)
+    check.value("six boxes, four of them background", loss[1:, :6], positive[1:, :6], 3, expected=kept, hint=_ALL)
     nothing = "an image without objects keeps no background: three times nothing"
     check.value("an image without objects", loss, positive & torch.tensor([[True], [False]]), 3, hint=nothing)
     generator = torch.Generator().manual_seed(0)
     losses = torch.rand(4, 200, dtype=torch.float64, generator=generator)
     objects = torch.rand(4, 200, generator=generator) < torch.tensor([0.01, 0.05, 0.1, 0.4])[:, None]
-    check.value("4 images of 200 boxes", losses, objects, 3)
+    check.value("4 images of 200 boxes", losses, objects, 3, hint=_ALL)
     check.value("no boxes (A = 0)", loss[:, :0], positive[:, :0], 3)
     check.done()
 
@@ -164,6 +198,15 @@ def _hidden(loss: Tensor, positive: Tensor) -> Tensor:
 
 def _whole_batch(loss: Tensor, positive: Tensor, ratio: int) -> Tensor:
     return hard_negatives(loss.flatten(), positive.flatten(), ratio).reshape(loss.shape)
+
+
+def _among_background(loss: Tensor, positive: Tensor, ratio: int) -> Tensor:
+    """The places are those in the list of background alone."""
+    mask = torch.zeros_like(positive)
+    for row, (values, objects) in enumerate(zip(loss, positive)):
+        background = values[~objects]
+        mask[row, background.topk(min(ratio * int(objects.sum()), len(background))).indices] = True
+    return mask
 
 
 _MINING_MISTAKES = {
@@ -198,7 +241,7 @@ _MINING_MISTAKES = {
             _ranked((-loss).masked_fill(positive, -torch.inf), _count(positive, ratio)) & ~positive
         )
     ),
-    "the ratio is background to objects; you counted the objects in": (
+    "you kept too little: you counted the objects in, or put them first with +∞; it is −∞ that keeps them out": (
         lambda loss, positive, ratio: _ranked(_hidden(loss, positive), _count(positive, ratio - 1)) & ~positive
     ),
     "you kept one box too many: the ranks begin at 0, so < and not <=": (
@@ -210,7 +253,13 @@ _MINING_MISTAKES = {
     "you kept `ratio` boxes of an image; keep `ratio` for each of its boxes on objects": (
         lambda loss, positive, ratio: _ranked(_hidden(loss, positive), ratio) & ~positive
     ),
-    "that is all background; keep the hardest alone": lambda loss, positive, ratio: ~positive,
+    "that is all background; count the boxes on objects, and rank along the last dimension": (
+        lambda loss, positive, ratio: ~positive
+    ),
+    "the sort goes upwards: you kept the easiest, and boxes on objects took places; use descending=True": (
+        lambda loss, positive, ratio: _ranked(-_hidden(loss, positive), _count(positive, ratio)) & ~positive
+    ),
+    "your places count the background alone, loss[~positive]; the mask counts all boxes": _among_background,
     "give back a mask, not the losses kept": (
         lambda loss, positive, ratio: torch.where(hard_negatives(loss, positive, ratio), loss, 0.0)
     ),

@@ -1,5 +1,6 @@
 """Checks of lesson 09's first half: the balanced sample, and the second look at each proposal."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -35,8 +36,8 @@ def balanced_sample(function: Callable[[Tensor, Tensor, int, float], Drawn]) -> 
     # At most five objects are wanted, three are there: seven places for background, of which there are five.
     both = torch.tensor([6, 1, 4]), torch.tensor([2, 9, 5, 7, 0])
     check.value("a sample of 10, more than there are", labels, luck, 10, 0.5, expected=both)
-    # Two objects at most (8 · 0.25), background fills the other six places as far as it goes.
-    check.value("a quarter of a sample of 8", labels, luck, 8, 0.25)
+    # One object at most (7 · 0.25 = 1.75, rounded down), background fills the other six places as far as it goes.
+    check.value("a quarter of a sample of 7", labels, luck, 7, 0.25)
     generator = torch.Generator().manual_seed(0)
     many = torch.randint(-2, 1, (600,), generator=generator)
     few = torch.where(torch.arange(600) % 40 == 0, 0, -1)
@@ -82,6 +83,34 @@ def _blind(labels: Tensor, luck: Tensor, size: int, fraction: float) -> Drawn:
     return drawn[labels[drawn] >= 0], drawn[labels[drawn] == -1]
 
 
+def _in_order(labels: Tensor, luck: Tensor, size: int, fraction: float) -> Drawn:
+    """Places in the order of luck instead of anchors."""
+    sorted_labels = labels[luck.argsort()]
+    objects = (sorted_labels >= 0).nonzero().squeeze(1)[: int(size * fraction)]
+    return objects, (sorted_labels == -1).nonzero().squeeze(1)[: size - len(objects)]
+
+
+def _by_number(labels: Tensor, luck: Tensor, size: int, fraction: float) -> Drawn:
+    objects, others = _sample(labels, luck, size, fraction)
+    return objects.sort().values, others.sort().values
+
+
+def _yes_or_no(labels: Tensor, luck: Tensor, size: int, fraction: float) -> Drawn:
+    anchors = torch.arange(len(labels))
+    objects, others = _sample(labels, luck, size, fraction)
+    return torch.isin(anchors, objects), torch.isin(anchors, others)
+
+
+def _topk(labels: Tensor, luck: Tensor, size: int, fraction: float) -> Drawn:
+    """As many as wanted, even where there are fewer."""
+
+    def least(kind: int, count: int) -> Tensor:
+        return luck.masked_fill(labels != kind, torch.inf).topk(count, largest=False).indices
+
+    objects = least(0, int(size * fraction))
+    return objects, least(-1, size - len(objects))
+
+
 _SAMPLE_MISTAKES = {
     "left-out anchors (−2) are no background; only −1 is": _draw(background=lambda labels: labels < 0),
     "background fills up: it gets the places that objects leave free, size − P": (
@@ -92,6 +121,12 @@ _SAMPLE_MISTAKES = {
     ),
     "background would fill a sample of its own: its share is size − P, not size": (
         _draw(rest=lambda size, fraction, taken: size)
+    ),
+    "round size · fraction down: it is the most that may be drawn": (
+        _draw(most=lambda size, fraction, objects: min(math.ceil(size * fraction), objects))
+    ),
+    "you took half of the sample, whatever the fraction": (
+        _draw(most=lambda size, fraction, objects: min(size // 2, objects))
     ),
     "all objects are in your sample; at most size · fraction may be": (
         _draw(most=lambda size, fraction, objects: objects)
@@ -105,6 +140,11 @@ _SAMPLE_MISTAKES = {
     ),
     "the least luck is drawn first, not the greatest": _draw(order=lambda luck: luck.argsort(descending=True)),
     "your numbers are places within each group; group[order] leads back to the anchors": _within,
+    "your numbers are places in the order of luck; order[places] leads back to the anchors": _in_order,
+    "these are the right anchors, sorted by number; leave them in the order of luck": _by_number,
+    "give back the numbers of the drawn anchors, not True or False for each anchor": _yes_or_no,
+    "of one kind there are fewer anchors than places; you filled the rest with others": _topk,
+    "two tensors, not one: objects, background": lambda *arguments: torch.cat(_sample(*arguments)),
     "objects first, then background": lambda *arguments: _sample(*arguments)[::-1],
 }
 
@@ -112,6 +152,7 @@ _SAMPLE_MISTAKES = {
 # ---- 09-2 ---------------------------------------------------------------------------------------------------------
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+_PAIRS = "background's column goes before you look for pairs, for it has no deltas; deltas[row, label] are then (N, 4)"
 _NONE = "no score passes: give back three empty tensors, (0, 4), (0,) and (0,)"
 
 
@@ -131,7 +172,7 @@ def second_look(function: Callable[[Tensor, Tensor, Tensor, float], Found]) -> N
     boxes = torch.tensor([[5.0, 0, 15, 20], [0, -4, 10, 16], [10, 10, 30, 20]])
     expected = boxes, torch.tensor([0.5, 0.3, 0.08]), torch.tensor([0, 1, 1])
     what = "3 proposals, 2 classes, score > 0.07"
-    check.shape(what, logits, deltas, proposals, 0.07)
+    check.shape(what, logits, deltas, proposals, 0.07, hint=_PAIRS)
     check.value(what, logits, deltas, proposals, 0.07, expected=expected)
     places = normal(40, 4, seed=2).abs() * torch.tensor([40.0, 40, 20, 20]) + 4
     many = normal(40, 6, seed=0) * 2, normal(40, 5, 4, seed=1), xywh_to_xyxy(places)
@@ -177,9 +218,34 @@ def _sorted(logits: Tensor, deltas: Tensor, proposals: Tensor, score: float) -> 
     return boxes[order], scores[order], labels[order]
 
 
+def _by_class(logits: Tensor, deltas: Tensor, proposals: Tensor, score: float) -> Found:
+    """Class after class, as a loop over classes gives them."""
+    boxes, scores, labels = _look(logits, deltas, proposals, score)
+    order = labels.argsort(stable=True)
+    return boxes[order], scores[order], labels[order]
+
+
+def _from_one(logits: Tensor, deltas: Tensor, proposals: Tensor, score: float) -> Found:
+    boxes, scores, labels = _look(logits, deltas, proposals, score)
+    return boxes, scores, labels + 1
+
+
+def _rows(logits: Tensor, deltas: Tensor, proposals: Tensor, score: float) -> Found:
+    boxes, scores, _ = _look(logits, deltas, proposals, score)
+    return boxes, scores, (logits.softmax(1)[:, :-1] > score).nonzero(as_tuple=True)[0]
+
+
+def _labels_second(logits: Tensor, deltas: Tensor, proposals: Tensor, score: float) -> Found:
+    boxes, scores, labels = _look(logits, deltas, proposals, score)
+    return boxes, labels, scores
+
+
 _LOOK_MISTAKES = {
     "the second stage chooses one of K + 1 answers, so their probabilities sum to 1: a softmax, no sigmoid": (
         _looks(scored=lambda logits: logits.sigmoid()[:, :-1])
+    ),
+    "each row sums to 1, the answers about one proposal: softmax(1), not softmax(0)": (
+        _looks(scored=lambda logits: logits.softmax(0)[:, :-1])
     ),
     "softmax first, then leave out background; without its column no proposal can be nothing": (
         _looks(scored=lambda logits: logits[:, :-1].softmax(1))
@@ -197,4 +263,8 @@ _LOOK_MISTAKES = {
     "each class has deltas of its own: deltas[row, label]": _looks(of=lambda deltas, row, label: deltas[row, 0]),
     "your boxes are the proposals still; the deltas correct them": _looks(boxes=lambda d, p, w: p),
     "the order stays that of proposals and classes; NMS sorts later": _sorted,
+    "row by row: all classes of the first proposal, then the next; yours go class by class": _by_class,
+    "labels count from 0 here; background is the last": _from_one,
+    "your labels are the rows; the class is the second result of nonzero": _rows,
+    "give back boxes, scores, labels, in this order": _labels_second,
 }

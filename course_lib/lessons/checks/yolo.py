@@ -25,15 +25,15 @@ def cell_boxes(function: Callable[[Tensor, Tensor], Tensor]) -> None:
     numbers = torch.tensor([[-math.log(3), math.log(3), math.log(2), -math.log(2)], [0.3, -0.8, 0.2, -0.1]])
     check.shape("two slots", numbers, slots)
     check.dtype("two slots in float64", numbers.double(), slots.double())
-    middle = torch.tensor([[15.0, 2, 25, 22]])
-    check.value("all numbers 0: the prior in the middle of its cell", 0 * numbers[:1], slots[:1], expected=middle)
     # σ(−log 3) = 1/4, σ(log 3) = 3/4: the centre is (18, 14); twice as wide, half as high.
     check.value("as worked out by hand", numbers[:1], slots[:1], expected=torch.tensor([[8.0, 9, 28, 19]]))
+    middle = torch.tensor([[15.0, 2, 25, 22]])
+    check.value("all numbers 0: the prior in the middle of its cell", 0 * numbers[:1], slots[:1], expected=middle)
     generator = torch.Generator().manual_seed(0)
     t = torch.randn(50, 4, dtype=torch.float64, generator=generator)
     cells = torch.rand(50, 5, dtype=torch.float64, generator=generator) * 40 + 4
     check.value("50 random slots", t, cells)
-    check.value("numbers of an untrained head", torch.tensor([[0.0, 0, 60, 5]]), slots[:1])
+    check.value("numbers of an untrained head", torch.tensor([[0.0, 0, 80, 5]]), slots[:1])
     check.gradient("50 random slots", t, cells)
     check.value("no slots", t[:0], cells[:0], hint=_EMPTY)
     check.done()
@@ -62,6 +62,15 @@ def _factor(t: Tensor) -> Tensor:
 
 _CELL_MISTAKES = {
     "the offsets need a sigmoid: σ(tx) is the share of the way through the cell": _cells(place=lambda t: t),
+    "you decoded as RetinaNet does, by prior size · tx; here the offset is stride · σ(tx)": _cells(
+        place=lambda t: t, step=lambda cells: cells[:, 3:]
+    ),
+    "σ(tx) is 0 at the cell's left edge and 1 at its right: take nothing off": _cells(
+        place=lambda t: t.sigmoid() - 0.5
+    ),
+    "start from the cell's left upper corner, not from its middle: σ(0) = ½ leads there": _cells(
+        place=lambda t: t.sigmoid() + 0.5
+    ),
     "σ(tx) is a share of the cell; multiply it by the stride to have pixels": _cells(step=lambda cells: 1.0),
     "start from the cell's left upper corner: add left and top to the offset": _cells(corner=lambda cells: 0.0),
     "the offset is a share of the cell, so it is multiplied by the stride; you took the prior's size": (
@@ -75,6 +84,15 @@ _CELL_MISTAKES = {
     ),
     "the factor belongs to the prior, not to the stride: w = prior width · exp(tw)": (
         _cells(side=lambda t, cells: cells[:, 2:3] * _factor(t))
+    ),
+    "the prior's sides are pixels already: no stride there": (
+        _cells(side=lambda t, cells: cells[:, 2:3] * cells[:, 3:] * _factor(t))
+    ),
+    "limit tw and th themselves, before exp; you limited the sides to 1000/16 px": (
+        _cells(side=lambda t, cells: (cells[:, 3:] * t.exp()).clamp(max=MAX_RATIO))
+    ),
+    "the limit of tw and th is a logarithm, log(1000/16); you took 1000/16": (
+        _cells(side=lambda t, cells: cells[:, 3:] * t.clamp(max=MAX_RATIO).exp())
     ),
     "multiply the prior by exp(tw), do not add": _cells(side=lambda t, cells: cells[:, 3:] + _factor(t)),
     "the sides have exp, not a sigmoid: a box may be larger than its prior": (
@@ -91,6 +109,9 @@ _CELL_MISTAKES = {
     ),
     "your boxes are twice as large: the corners lie half a width and half a height from the centre": (
         _cells(join=lambda centre, size: (centre - size, centre + size))
+    ),
+    "your boxes are half as large: halve the sides once": (
+        _cells(join=lambda centre, size: (centre - size / 4, centre + size / 4))
     ),
     "the place is the centre of the box, not its left upper corner": (
         _cells(join=lambda centre, size: (centre, centre + size))
@@ -140,7 +161,21 @@ def _late(overlap: Tensor, responsible: Tensor, threshold: float) -> Tensor:
     return targets
 
 
+def _object_by_object(overlap: Tensor, responsible: Tensor, threshold: float) -> Tensor:
+    """−1 and 1 object by object: the −1 of a later object overwrites the 1 of an earlier one."""
+    targets = torch.zeros(overlap.shape[1], dtype=torch.int64)
+    for row, slot in zip(overlap, responsible):
+        targets[row > threshold] = -1
+        targets[slot] = 1
+    return targets
+
+
 _TARGET_MISTAKES = {
+    "compare with `threshold`, not with 0.5": lambda o, r, t: _targets(o, r, 0.5),
+    "a later object's −1 overwrote an earlier one's 1: first all the −1, then all the 1": _object_by_object,
+    "a responsible slot learns 1 however little its box overlaps now; else it would never begin": (
+        lambda o, r, t: _targets(o, r[o.gather(1, r[:, None])[:, 0] > t], t)
+    ),
     "a slot that is responsible is never left out: write the ones last": _late,
     "exactly the threshold is not over it: use >": lambda o, r, t: _targets(
         o, r, t - 1e-12 if o.dtype == torch.float64 else t - 1e-6
