@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-NAMES = ("focal", "inference", "training", "targets", "pasting", "fusion", "quality", "town", "accuracy")
+NAMES = (
+    *("focal", "inference", "training", "rcnn_inference", "rcnn_training"),
+    *("targets", "pasting", "fusion", "quality", "town", "accuracy"),
+)
 
 
 def main() -> None:
@@ -58,12 +61,14 @@ def machine_facts(options: argparse.Namespace) -> dict[str, str | int]:
 
 
 def _measure(name: str) -> Callable:
-    from benchmarks import accuracy, focal, panoptic, pasting, retinanet, targets, town
+    from benchmarks import accuracy, faster_rcnn, focal, panoptic, pasting, retinanet, targets, town
 
     return {
         "focal": focal.run,
         "inference": retinanet.run_inference,
         "training": retinanet.run_training,
+        "rcnn_inference": faster_rcnn.run_inference,
+        "rcnn_training": faster_rcnn.run_training,
         "targets": targets.run,
         "pasting": pasting.run,
         "fusion": panoptic.run_fusion,

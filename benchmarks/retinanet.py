@@ -56,13 +56,15 @@ def run_training(repeat: int, **_) -> list[Row]:
     peer = torchvision_retinanet().train()
     ours = our_retinanet(peer).to(memory_format=torch.channels_last).train()
     images, targets = town_batch(TownConfig(size=SIZE), [0, 1])
-    seconds = alternate(_training_step(ours, images, targets), _training_step(peer, images, targets), repeat)
+    seconds = alternate(training_step(ours, images, targets), training_step(peer, images, targets), repeat)
     return [
         Row(what="RetinaNet R-50, training step, batch 2", ours=seconds[0], peer=seconds[1], unit="ms", at_most=0.9)
     ]
 
 
-def _training_step(model: nn.Module, images: list[Tensor], targets: list[dict]) -> Callable[[], None]:
+def training_step(model: nn.Module, images: list[Tensor], targets: list[dict]) -> Callable[[], None]:
+    """A function that works out losses and gradients."""
+
     def step() -> None:
         model.zero_grad(set_to_none=True)
         losses = model(images, [dict(t) for t in targets])

@@ -95,56 +95,72 @@ class RoIPool(nn.Module):
         owner = torch.cat([torch.full((len(b), 1), i, dtype=b.dtype, device=b.device) for i, b in enumerate(boxes)])
         regions = torch.cat((owner, torch.cat(boxes)), 1)  # (R, 5): image, x1, y1, x2, y2
         levels = assign_levels(regions[:, 1:], self.strides, self.spec)  # (R,)
-        order = levels.argsort(stable=True)
-        groups = regions[order].split(levels.bincount(minlength=len(self.strides)).tolist())
-        pooled = torch.cat([self._pool(*args) for args in zip(features, groups, self.strides)])
-        # index_copy, whose gradient is a plain look-up; that of an index would be a slow sum
-        return torch.empty_like(pooled).index_copy(0, order, pooled).to(features[0].dtype)
-
-    def _pool(self, features: Tensor, regions: Tensor, stride: int) -> Tensor:
-        """(B, C, H, W) and regions (R, 5) of one level → (R, C, S, S) float32."""
-        spec, features = self.spec, features.float()  # the operators have no bfloat16 on a CPU
-        if spec.kind == "pool":
-            return roi_pool(features, regions, spec.size, 1 / stride)
-        return _RoIAlign.apply(features, regions, (1 / stride, spec.size, spec.size), spec.sampling_ratio, spec.aligned)
+        rows = [(levels == i).nonzero().squeeze(1) for i in range(len(self.strides))]
+        maps = [x.float() for x in features[: len(self.strides)]]  # the operators have no bfloat16 on a CPU
+        if self.spec.kind == "pool":
+            parts = [roi_pool(x, regions[r], self.spec.size, 1 / s) for x, r, s in zip(maps, rows, self.strides)]
+            pooled = torch.cat(parts).index_select(0, torch.cat(rows).argsort())
+        else:
+            pooled = _RoIAlign.apply(self.spec, self.strides, regions, rows, *maps)
+        return pooled.to(features[0].dtype)
 
 
 class _RoIAlign(torch.autograd.Function):
-    """torchvision's operator, which works on one core, with the channels shared out among all of them."""
+    """torchvision's operator, which works on one core, with the channels shared out among all of them.
+
+    Each thread writes its channels of every level straight to their place: with 1,000 regions of 256 channels, 50 MB,
+    each copy counts.
+    """
 
     @staticmethod
-    def forward(ctx, features: Tensor, regions: Tensor, grid: tuple, sampling_ratio: int, aligned: bool) -> Tensor:
+    def forward(ctx, spec: PoolSpec, strides: tuple, regions: Tensor, rows: list[Tensor], *maps: Tensor) -> Tensor:
         ctx.save_for_backward(regions)
-        ctx.settings = features.shape, grid, sampling_ratio, aligned
-        operator = torch.ops.torchvision.roi_align
-        parts = [part.contiguous() for part in features.detach().chunk(_shares(features), dim=1)]
-        return torch.cat(_at_once(lambda part: operator(part, regions, *grid, sampling_ratio, aligned), parts), dim=1)
+        ctx.settings = spec, strides, rows, [x.shape for x in maps]
+        operator, channels = torch.ops.torchvision.roi_align, maps[0].shape[1]
+        pooled = maps[0].new_empty(len(regions), channels, spec.size, spec.size)
+
+        def share(part: slice) -> None:
+            for x, index, stride in zip(maps, rows, strides):
+                x, grid = x.detach()[:, part], (1 / stride, spec.size, spec.size)
+                bins = operator(x, regions[index], *grid, spec.sampling_ratio, spec.aligned)
+                pooled[:, part].index_copy_(0, index, bins)
+
+        _at_once(share, channels, maps[0].device)
+        return pooled
 
     @staticmethod
     @once_differentiable
     def backward(ctx, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (regions,) = ctx.saved_tensors
-        (batch, _, height, width), grid, *how = ctx.settings
+        spec, strides, rows, shapes = ctx.settings
         operator = torch.ops.torchvision._roi_align_backward
+        grads = [upstream.new_empty(shape) for shape in shapes]
 
-        def share(part: Tensor) -> Tensor:
-            return operator(part, regions, *grid, batch, part.shape[1], height, width, *how)
+        def share(part: slice) -> None:
+            for grad, index, stride in zip(grads, rows, strides):
+                batch, channels, height, width = grad[:, part].shape
+                shape = spec.size, spec.size, batch, channels, height, width
+                bins = upstream[:, part].index_select(0, index)
+                grad[:, part] = operator(bins, regions[index], 1 / stride, *shape, spec.sampling_ratio, spec.aligned)
 
-        parts = upstream.detach().chunk(_shares(upstream), dim=1)
-        return torch.cat(_at_once(share, parts), dim=1), None, None, None, None
+        _at_once(share, upstream.shape[1], upstream.device)
+        return None, None, None, None, *grads
 
 
-def _shares(x: Tensor) -> int:
-    return torch.get_num_threads() if x.device.type == "cpu" else 1
+def _at_once(function: Callable[[slice], None], channels: int, device: torch.device) -> None:
+    """Call it for all channels, some in each thread; torch's operators leave Python's lock while they work."""
+    count = min(torch.get_num_threads(), channels) if device.type == "cpu" else 1
+    mine, *others = (slice(channels * i // count, channels * (i + 1) // count) for i in range(count))
+    inference = torch.is_inference_mode_enabled()  # a thread does not inherit it
 
+    def elsewhere(part: slice) -> None:
+        with torch.no_grad(), torch.inference_mode(inference):
+            function(part)
 
-def _at_once(function: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
-    """The function of each part, each in a thread of its own; torch's operators leave Python's lock while they work."""
-    mine, *others = parts
-    if not others:
-        return [function(mine)]
-    running = [_helpers(len(others)).submit(function, part) for part in others]
-    return [function(mine), *(share.result() for share in running)]
+    running = [_helpers(len(others)).submit(elsewhere, part) for part in others]
+    function(mine)
+    for share in running:
+        share.result()
 
 
 @cache

@@ -48,6 +48,24 @@ def warp_stacked(image: Tensor, boxes: Tensor, side: int) -> Tensor:
     return torch.stack([warp(image, box[None], side)[0] for box in boxes])
 
 
+def warp_padded(image: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """The aspect is kept, the rest is 0."""
+    out = image.new_zeros(len(boxes), len(image), side, side)
+    for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+        scale = side / max(math.ceil(x2) - math.floor(x1), math.ceil(y2) - math.floor(y1))
+        tall, wide = (round((math.ceil(b) - math.floor(a)) * scale) for a, b in ((y1, y2), (x1, x2)))
+        crop = warp(image, boxes[i : i + 1], side)
+        out[i, :, :tall, :wide] = F.interpolate(crop, size=(tall, wide), mode="bilinear")[0]
+    return out
+
+
+def warp_pixel_before_border(image: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """One pixel at least first, then cut: empty at the right border."""
+    first = boxes[:, :2].floor().clamp(min=0)
+    last = boxes[:, 2:].ceil().maximum(first + 1).minimum(torch.tensor([image.shape[2], image.shape[1]]))
+    return warp_without_clipping(image, torch.cat((first, last), 1), side)
+
+
 RIGHT_WARP = {"a loop": warp, "the library": regions.crop_and_warp}
 WRONG_WARP = {
     "x and y": (lambda x, b, s: warp(x, b[:, [1, 0, 3, 2]], s), "y comes first"),
@@ -55,6 +73,8 @@ WRONG_WARP = {
     "rounded": (lambda x, b, s: warp(x, b, s, low=round, high=round), "you rounded to the nearest pixel"),
     "corners": (lambda x, b, s: warp(x, b, s, align_corners=True), "align_corners=False"),
     "nearest": (lambda x, b, s: warp(x, b, s, mode="nearest"), "repeats the nearest pixel"),
+    "one more": (lambda x, b, s: warp(x, b, s, high=lambda v: math.ceil(v) + 1), "right and bottom are exclusive"),
+    "padded": (warp_padded, "nothing is padded"),
     "xywh": (lambda x, b, s: warp(x, torch.cat((b[:, :2], b[:, :2] + b[:, 2:]), 1), s), "for width and height"),
     "float32": (lambda x, b, s: warp(x.float(), b, s), "keep the type"),
     "detached": (lambda x, b, s: warp(x.detach(), b, s), "no gradient reaches the input"),
@@ -67,17 +87,19 @@ WRONG_WARP = {
 def pool(
     x: Tensor, boxes: Tensor, scale: float, size: int, *, low: Callable = math.floor, high: Callable = math.ceil,
     nearest: Callable = lambda v: math.floor(v + 0.5), more: int = 1, best: Callable = torch.amax,
+    least: int = 0, counted: bool = True, turned: bool = False,
 ) -> Tensor:  # fmt: skip
     """RoIPool with floats, as the paper's text has it."""
-    _, height, width = x.shape
+    height, width = x.shape[:0:-1] if turned else x.shape[1:]
     out = x.new_zeros(len(boxes), len(x), size, size)
     for i, box in enumerate(boxes.tolist()):
         x1, y1, x2, y2 = (nearest(v * scale) for v in box)
         tall, wide = (max(end - start + more, 1) / size for start, end in ((y1, y2), (x1, x2)))
+        x1, y1 = (x1, y1) if counted else (0, 0)
         for r in range(size):
-            top, bottom = max(y1 + low(r * tall), 0), min(y1 + high((r + 1) * tall), height)
+            top, bottom = max(y1 + low(r * tall), least), min(y1 + high((r + 1) * tall), height)
             for c in range(size):
-                left, right = max(x1 + low(c * wide), 0), min(x1 + high((c + 1) * wide), width)
+                left, right = max(x1 + low(c * wide), least), min(x1 + high((c + 1) * wide), width)
                 if bottom > top and right > left:
                     out[i, :, r, c] = best(x[:, top:bottom, left:right], (1, 2))
     return out
@@ -114,6 +136,11 @@ def equal_bins(x: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
     return out
 
 
+def widened(x: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
+    cells = torch.cat(((boxes[:, :2] * scale).floor(), (boxes[:, 2:] * scale).ceil()), 1)
+    return pool(x, cells, 1, size)
+
+
 RIGHT_POOL = {
     "with floats": pool,
     "the library": regions.pool_regions,
@@ -125,6 +152,11 @@ WRONG_POOL = {
     "last cell": (lambda *a: pool(*a, more=0), "the last cell belongs to the region"),
     "rounded down": (lambda *a: pool(*a, nearest=math.floor), "you rounded down"),
     "python's round": (lambda *a: pool(*a, nearest=round), "halves to the even number"),
+    "widened": (widened, "you widened the box"),
+    "python's int": (lambda *a: pool(*a, nearest=lambda v: int(v + 0.5)), "int cuts towards 0"),
+    "from 0": (lambda *a: pool(*a, counted=False), "add first to start and stop"),
+    "less one": (lambda *a: pool(*a, high=lambda v: math.ceil(v) - 1), "do not take 1 off"),
+    "map turned": (lambda *a: pool(*a, turned=True), "rows end at H"),
     "mean": (lambda *a: pool(*a, best=torch.mean), "you took the mean"),
     "floor twice": (lambda *a: pool(*a, high=math.floor), "columns get lost"),
     "equal bins": (equal_bins, "the same whole number of cells"),
@@ -179,6 +211,24 @@ def without_neighbour(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return above * (1 - a) + (x[:, y0 + 1, z0] * (1 - b) + x[:, y0 + 1, z0 + 1] * b) * a
 
 
+def up_to_the_ceil(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    _, height, width = x.shape
+    y, z = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    y0, z0, y1, z1 = (p.long() for p in (y.floor(), z.floor(), y.ceil(), z.ceil()))
+    above = x[:, y0, z0] * (z1 - z) + x[:, y0, z1] * (z - z0)
+    return above * (y1 - y) + (x[:, y1, z0] * (z1 - z) + x[:, y1, z1] * (z - z0)) * (y - y0)
+
+
+def two_corners(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The upper right and the lower left cell are exchanged."""
+    _, height, width = x.shape
+    y, z = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    y0, z0 = y.long(), z.long()
+    y1, z1, a, b = (y0 + 1).clamp(max=height - 1), (z0 + 1).clamp(max=width - 1), y - y0, z - z0
+    above, below = x[:, y0, z0] * (1 - b) + x[:, y1, z0] * b, x[:, y0, z1] * (1 - b) + x[:, y1, z1] * b
+    return above * (1 - a) + below * a
+
+
 def zeros_outside(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     inside = (rows >= 0) & (rows <= x.shape[1] - 1) & (columns >= 0) & (columns <= x.shape[2] - 1)
     return bilinear(x, rows, columns) * inside
@@ -191,6 +241,13 @@ WRONG_BILINEAR = {
     "exchanged weights": (lambda *a: weighed(*a, lambda t: 1 - t), "the weights are exchanged"),
     "a quarter each": (lambda *a: weighed(*a, lambda t: 0 * t + 0.5), "halves are right in the middle alone"),
     "x and y": (lambda x, y, z: bilinear(x, z, y), "rows and columns are exchanged"),
+    "ceil": (up_to_the_ceil, "floor and ceil agree"),
+    "corners": (two_corners, "two of the corners"),
+    "limits": (
+        lambda x, y, z: bilinear(x, y.clamp(0, x.shape[2] - 1), z.clamp(0, x.shape[1] - 1)),
+        "the limits are exchanged",
+    ),
+    "a grid": (lambda x, y, z: x[:, y.long()][:, :, z.long()], "one value a point"),
     "zeros outside": (zeros_outside, "moved onto them"),
     "half a cell": (lambda x, y, z: bilinear(x, y - 0.5, z - 0.5), "is at (r, c) itself"),
     "float32": (lambda x, *a: bilinear(x.float(), *(p.float() for p in a)), "keep the type"),
@@ -216,7 +273,36 @@ def align(
     return out
 
 
+def align_on_a_grid(x: Tensor, boxes: Tensor, scale: float, size: int, *, steps: Callable, right: bool) -> Tensor:
+    """All points of a region at once, as the hints have it."""
+    out = x.new_zeros(len(boxes), len(x), size, size)
+    for i, (x1, y1, x2, y2) in enumerate(boxes * scale - 0.5):
+        at = steps(size).to(boxes.dtype)
+        y, z = torch.meshgrid(y1 + at * (y2 - y1), x1 + at * (x2 - x1), indexing="ij")
+        values = regions.bilinear(x, y.flatten(), z.flatten())
+        shape, over = ((size, 2, size, 2), (2, 4)) if right else ((size, size, 2, 2), (3, 4))
+        out[i] = values.reshape(len(x), *shape).mean(over)
+    return out
+
+
+def halves(size: int) -> Tensor:
+    return (torch.arange(2 * size, dtype=torch.float64) + 0.5) / (2 * size)
+
+
+def coarse(size: int) -> Tensor:
+    return (torch.arange(2 * size) + 0.5) / (2 * size)
+
+
+def whole(size: int) -> Tensor:
+    return torch.arange(2 * size) / (2 * size)
+
+
+def line(size: int) -> Tensor:
+    return torch.linspace(0, 1, 2 * size, dtype=torch.float64)
+
+
 RIGHT_ALIGN = {
+    "on a grid": lambda *a: align_on_a_grid(*a, steps=halves, right=True),
     "bin by bin": align,
     "the library": regions.align_regions,
     "torchvision": lambda x, b, scale, size: roi_align(x[None], [b], size, scale, 2, aligned=True),
@@ -229,6 +315,11 @@ WRONG_ALIGN = {
     "rounded": (lambda *a: align(*a, place=lambda v, s: (v * s + 0.5).floor() - 0.5), "RoIAlign rounds nothing"),
     "one point": (lambda *a: align(*a, at=(0.5,)), "one point in the middle"),
     "corners": (lambda *a: align(*a, at=(0.0, 1.0)), "not on its borders"),
+    "reshaped": (lambda *a: align_on_a_grid(*a, steps=halves, right=False), "no neighbours in memory"),
+    "coarse steps": (lambda *a: align_on_a_grid(*a, steps=coarse, right=True), "the steps are float32"),
+    "no half step": (lambda *a: align_on_a_grid(*a, steps=whole, right=True), "the half step is missing"),
+    "linspace": (lambda *a: align_on_a_grid(*a, steps=line, right=True), "from border to border"),
+    "xywh": (lambda x, b, *a: align(x, torch.cat((b[:, :2], b[:, :2] + b[:, 2:]), 1), *a), "the width is x2 − x1"),
     "max": (lambda *a: align(*a, collect=lambda v: v.amax(1)), "not the largest"),
     "sum": (lambda *a: align(*a, collect=lambda v: v.sum(1)), "not the sum"),
     "x and y": (lambda x, b, *a: align(x, b[:, [1, 0, 3, 2]], *a), "y makes the rows"),
@@ -252,6 +343,8 @@ TestExercises = exercise_tests(EXERCISES)
     [
         (checks.warp_regions, warp_without_clipping, "a negative start of a slice counts from the end"),
         (checks.warp_regions, warp_without_a_pixel, "has one pixel"),
+        (checks.warp_regions, warp_pixel_before_border, "at most the last pixel"),
+        (checks.pool_regions, lambda *a: pool(*a, least=-99), "at 0 too"),
         (checks.warp_regions, warp_stacked, "begin with new_zeros"),
         (checks.bilinear_sample, without_neighbour, "clamp bottom to H − 1"),
     ],

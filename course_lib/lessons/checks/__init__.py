@@ -7,6 +7,7 @@ from course_lib.lessons.checks.anchors import decode_deltas, match_anchors, shap
 from course_lib.lessons.checks.backbones import receptive_field, residual_block
 from course_lib.lessons.checks.base import CheckFailed, Exercise
 from course_lib.lessons.checks.boxes import from_yolo, giou, iou_matrix, nms
+from course_lib.lessons.checks.comparing import claims, frontier, latency, luck
 from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_loss, prior_bias
 from course_lib.lessons.checks.masks import mask_loss, paste_mask
 from course_lib.lessons.checks.measuring import average_recall, error_type, interpolated_precision, match_detections
@@ -31,6 +32,7 @@ __all__ = [
     "best_candidates",
     "bilinear_sample",
     "cell_boxes",
+    "claims",
     "class_loss",
     "decode_deltas",
     "error_type",
@@ -41,10 +43,13 @@ __all__ = [
     "focal_terms",
     "fpn_forward",
     "from_yolo",
+    "frontier",
     "giou",
     "interpolated_precision",
     "iou",
     "iou_matrix",
+    "latency",
+    "luck",
     "mask_loss",
     "match_anchors",
     "match_default_boxes",

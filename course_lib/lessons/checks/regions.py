@@ -37,7 +37,8 @@ def _transposed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 # ---- 08-1 ---------------------------------------------------------------------------------------------------------
 
 _BORDER = "cut the box at the border first: a negative start of a slice counts from the end"
-_PIXEL = "a box without area has one pixel: its end is at least its start + 1"
+_PIXEL = "a box without area has one pixel: its start is at most the last pixel, its end at least its start + 1"
+_STRETCH = "stretch each crop to side × side, whatever its shape; nothing is padded"
 
 
 def warp_regions(function: Callable[[Tensor, Tensor, int], Tensor]) -> None:
@@ -49,11 +50,12 @@ def warp_regions(function: Callable[[Tensor, Tensor, int], Tensor]) -> None:
     image = torch.arange(16.0).reshape(1, 4, 4)
     check.shape("two boxes of an image 3×20×30", _random(3, 20, 30), _boxes(2, 30, 20), 5)
     copied = torch.tensor([[[[5.0, 6], [9, 10]]]])
-    check.value("a box of the right size", image, torch.tensor([[1.0, 1, 3, 3]]), 2, expected=copied)
+    top = torch.tensor([[[[1.0, 2], [5, 6]]]])
+    check.value("a box of the right size", image, torch.tensor([[1.0, 0, 3, 2]]), 2, expected=top)
     check.value("corners between pixels", image, torch.tensor([[1.2, 1.9, 2.1, 2.5]]), 2, expected=copied)
-    check.value("a box twice as wide as high", image, torch.tensor([[0.0, 1, 4, 3]]), 3)
+    check.value("a box twice as wide as high", image, torch.tensor([[0.0, 1, 4, 3]]), 3, hint=_STRETCH)
     check.value("over the border", image, torch.tensor([[-3.0, -1, 1.5, 2], [2, 3, 9, 9]]), 2, hint=_BORDER)
-    check.value("a box without area", image, torch.tensor([[2.0, 1, 2, 1]]), 2, hint=_PIXEL)
+    check.value("a box without area", image, torch.tensor([[2.0, 1, 2, 1], [4, 4, 4, 4]]), 2, hint=_PIXEL)
     check.value("random boxes", _random(3, 20, 30), _boxes(9, 30, 20), 7)
     check.dtype("float64", _random(3, 20, 30), _boxes(2, 30, 20), 5)
     check.shape("no boxes (R = 0)", image, torch.zeros(0, 4), 2, hint=_NOTHING)
@@ -94,6 +96,9 @@ _WARP_MISTAKES = {
     "you rounded to the nearest pixel; widen the box: floor of x1, y1, ceil of x2, y2": (
         _warp(first=torch.round, last=torch.round)
     ),
+    "right and bottom are exclusive: a slice up to x2 has the last pixel already, without + 1": (
+        _warp(last=lambda edges: edges.ceil() + 1)
+    ),
     "interpolate with align_corners=False; with True the outer pixels' centres are put on the edges": (
         _warp(align_corners=True)
     ),
@@ -114,12 +119,14 @@ def pool_regions(function: Callable[[Tensor, Tensor, float, int], Tensor]) -> No
     check = Exercise("08-2", function, reference=regions.pool_regions, mistakes=_POOL_MISTAKES)
     cells = torch.arange(25.0).reshape(1, 5, 5)
     check.shape("two boxes, size 3", _random(4, 9, 13), _boxes(2, 104, 72), 1 / 8, 3)
-    by_hand = torch.tensor([[[[12.0, 13], [22, 23]]]])
-    check.value("the box of the example", cells, torch.tensor([[6.0, 10, 27, 30]]), 1 / 8, 2, expected=by_hand)
+    two, by_hand = torch.tensor([[6.0, 10, 27, 30], [16, 8, 31, 23]]), torch.tensor([[[12.0, 13], [22, 23]]])
+    by_hand = torch.stack((by_hand, torch.tensor([[[13.0, 14], [18, 19]]])))
+    check.value("the box of the example, and another", cells, two, 1 / 8, 2, expected=by_hand)
     half = torch.tensor([[[[11.0, 11], [11, 11]]]])
     check.value("edges at half a cell", cells, torch.tensor([[4.0, 12, 4, 12]]), 1 / 8, 2, expected=half)
-    border = torch.tensor([[[[4.0, 0], [9, 0]]]])
-    check.value("over the border", cells, torch.tensor([[32.0, 0, 47, 8]]), 1 / 8, 2, expected=border, hint=_OVER)
+    over = torch.tensor([[32.0, 0, 47, 8], [-10, -22, 12, 12]])  # columns 4 to 6, rows 0 and 1; then −1 to 2, −3 to 2
+    border = torch.tensor([[[[4.0, 0], [9, 0]]], [[[0, 0], [10, 12]]]])
+    check.value("over the border", cells, over, 1 / 8, 2, expected=border, hint=_OVER)
     check.value("random boxes, size 3", _random(4, 9, 13), _boxes(12, 104, 72), 1 / 8, 3)
     check.value("size 7: more bins than cells", _random(4, 9, 13), _boxes(12, 104, 72), 1 / 8, 7)
     check.dtype("float64", _random(4, 9, 13), _boxes(2, 104, 72), 1 / 8, 3)
@@ -128,7 +135,7 @@ def pool_regions(function: Callable[[Tensor, Tensor, float, int], Tensor]) -> No
     check.done()
 
 
-_OVER = "a bin outside the map is 0: cut each bin at the border and leave out the empty ones"
+_OVER = "a bin outside the map is 0: cut each bin at the border, at 0 too, and leave out the empty ones"
 
 
 def _halves_up(cells: Tensor) -> Tensor:
@@ -142,6 +149,8 @@ def _pool(
     spread: Callable[[int, int, int], tuple[int, int]] = lambda k, n, size: (k * n // size, -(-(k + 1) * n // size)),
     best: Callable[[Tensor], Tensor] = lambda cells: cells.amax((1, 2)),
     cut_first: bool = False,
+    counted: bool = True,
+    exchanged: bool = False,
 ) -> Callable[[Tensor, Tensor, float, int], Tensor]:
     """RoIPool with one part replaced; with none it is the right one."""
 
@@ -149,11 +158,11 @@ def _pool(
         if cut_first:
             first, last = min(max(first, 0), end - 1), min(max(last, 0), end - 1)
         count = max(last - first + included, 1)
-        edges = [spread(k, count, size) for k in range(size)]
-        return [(min(max(first + a, 0), end), min(max(first + b, 0), end)) for a, b in edges]
+        edges, start = [spread(k, count, size) for k in range(size)], first if counted else 0
+        return [(min(max(start + a, 0), end), min(max(start + b, 0), end)) for a, b in edges]
 
     def pool(features: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
-        height, width = features.shape[1:]
+        height, width = reversed(features.shape[1:]) if exchanged else features.shape[1:]
         pooled = features.new_zeros(len(boxes), features.shape[0], size, size)
         for i, (x1, y1, x2, y2) in enumerate(rounding(boxes * scale).int().tolist()):
             for r, (top, bottom) in enumerate(bins(y1, y2, size, height)):
@@ -177,6 +186,15 @@ _POOL_MISTAKES = {
     "the last cell belongs to the region: it has last − first + 1 columns": _pool(included=0),
     "you rounded down; RoIPool rounds to the nearest cell, floor(v + 0.5)": _pool(rounding=torch.floor),
     "round takes 0.5 to 0 and 1.5 to 2 (halves to the even number); take floor(v + 0.5)": _pool(rounding=torch.round),
+    "you widened the box, floor and ceil, as in 08-1; RoIPool rounds each edge, floor(v + 0.5)": (
+        _pool(rounding=lambda cells: torch.cat((cells[:, :2].floor(), cells[:, 2:].ceil()), 1))
+    ),
+    "int cuts towards 0, so −0.75 becomes 0; math.floor gives −1": _pool(rounding=lambda cells: (cells + 0.5).trunc()),
+    "the bins count from the region's first column: add first to start and stop": _pool(counted=False),
+    "the ceil is where a bin stops, not its last column; do not take 1 off": (
+        _pool(spread=lambda k, n, size: (k * n // size, -(-(k + 1) * n // size) - 1))
+    ),
+    "the map's height and width are exchanged: rows end at H, columns at W": _pool(exchanged=True),
     "RoIPool takes the largest value of a bin, you took the mean": _pool(best=lambda cells: cells.mean((1, 2))),
     "bin k ends before the ceil of (k + 1)·w / size; with the floor some bins are empty and columns get lost": (
         _pool(spread=lambda k, n, size: (k * n // size, (k + 1) * n // size))
@@ -194,6 +212,7 @@ _POOL_MISTAKES = {
 # ---- 08-3 ---------------------------------------------------------------------------------------------------------
 
 _EDGE = "the neighbour below the last row is not there: clamp bottom to H − 1 and right to W − 1"
+_PAIRS = "one value a point, (C, P): index with both tensors at once, features[:, top, left]"
 _OUTSIDE = "a point beyond the outermost centres is moved onto them: clamp rows to 0 … H − 1 first, columns likewise"
 
 
@@ -205,7 +224,7 @@ def bilinear_sample(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Non
     check = Exercise("08-3", function, reference=regions.bilinear, mistakes=_BILINEAR_MISTAKES)
     cells = torch.arange(25.0).reshape(1, 5, 5)
     rows, columns = _points(9, 13)
-    check.shape("six points", _random(4, 9, 13), rows[:6], columns[:6])
+    check.shape("six points", _random(4, 9, 13), rows[:6], columns[:6], hint=_PAIRS)
     check.value("on a centre", cells, torch.tensor([1.0]), torch.tensor([2.0]), expected=torch.tensor([[7.0]]))
     between = torch.tensor([1.25, 2.75]), torch.tensor([2.0, 0.25])
     check.value("between centres", cells, *between, expected=torch.tensor([[8.25, 14.0]]))
@@ -241,6 +260,16 @@ def _mix(weigh: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Callable[[
     return sample
 
 
+def _exchanged_ends(features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    height, width = features.shape[1:]
+    return regions.bilinear(features, rows.clamp(0, width - 1), columns.clamp(0, height - 1))
+
+
+def _up_to_the_ceil(features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """0 where a row or column is a whole number: both weights are."""
+    return regions.bilinear(features, rows, columns) * (rows != rows.floor()) * (columns != columns.floor())
+
+
 def _zero_outside(features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     height, width = features.shape[1:]
     inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
@@ -259,6 +288,10 @@ _BILINEAR_MISTAKES = {
     "the weights are exchanged: a point near the top takes most from the top, 1 − (row − top)": (
         _mix(lambda down, across: (1 - down, 1 - across))
     ),
+    "the two distances, or two of the corners, are exchanged: δy weighs top against bottom, δx left against right": (
+        _mix(lambda down, across: (across, down))
+    ),
+    "the limits are exchanged: clamp rows to 0 … H − 1 and columns to 0 … W − 1": _exchanged_ends,
     "rows and columns are exchanged: features[:, row, column]": (
         lambda x, rows, columns: regions.bilinear(x, columns, rows)
     ),
@@ -266,6 +299,9 @@ _BILINEAR_MISTAKES = {
         _mix(lambda down, across: (0 * down + 0.5, 0 * across + 0.5))
     ),
     _OUTSIDE: _zero_outside,
+    "on a centre floor and ceil agree, and both weights are 0; take top + 1 for bottom, left + 1 for right": (
+        _up_to_the_ceil
+    ),
     "here the centre of cell (r, c) is at (r, c) itself; the half a cell is taken off before, in RoIAlign": _half_moved,
 }
 
@@ -337,6 +373,21 @@ _ALIGN_MISTAKES = {
     ),
     "the points lie within the bin, at a quarter and three quarters of it, not on its borders": (
         _align(points=lambda size: torch.stack((_steps(size), _steps(size) + 1), 1).flatten() / size)
+    ),
+    "the steps are float32, which is too coarse for float64 boxes: torch.arange(2 * size, dtype=boxes.dtype)": (
+        _align(points=lambda size: (torch.arange(2 * size) + 0.5) / (2 * size))
+    ),
+    "the half step is missing: point k is at (k + ½) / (2·size) of a side": (
+        _align(points=lambda size: _steps(2 * size) / (2 * size))
+    ),
+    "the points run from border to border; point k is at (k + ½) / (2·size) of a side": (
+        _align(points=lambda size: torch.linspace(0, 1, 2 * size, dtype=torch.float64))
+    ),
+    "a bin's points are no neighbours in memory: reshape to (C, size, 2, size, 2), then the mean over 2 and 4": (
+        _align(collect=lambda v: v.reshape(*v.shape[:2], v.shape[2], v.shape[2], 2, 2).mean((4, 5)))
+    ),
+    "boxes are (x1, y1, x2, y2): the width is x2 − x1": (
+        _align(place=lambda boxes, s: torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1) * s - 0.5)
     ),
     "take the mean of a bin's four points, not the largest": _align(collect=lambda values: values.amax((3, 5))),
     "take the mean of a bin's four points, not the sum": _align(collect=lambda values: values.sum((3, 5))),
