@@ -60,8 +60,8 @@ class PanopticTruth:
             )
         if unknown := sorted({c["id"] for c in stuff} - set(self.stuff_map.category_ids)):
             raise ValueError(f"{self.path}: stuff {unknown} is not among the detector's classes {self.stuff_map.names}")
-        if len(self.stuff_map) >= IGNORE:
-            raise ValueError(f"{self.path}: {len(self.stuff_map)} classes of stuff, expected fewer than {IGNORE}")
+        if not 1 <= len(self.stuff_map) < IGNORE:
+            raise ValueError(f"{self.path}: {len(self.stuff_map)} classes of stuff, expected 1 … {IGNORE - 1}")
 
     def png(self, image_id: int) -> Path:
         """The PNG of an image."""

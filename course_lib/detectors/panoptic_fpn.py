@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from course_lib.detectors.mask_rcnn import MaskRCNN
 from course_lib.nn.preprocess import Batch, Size
 from course_lib.ops.semantic import IGNORE, resize_labels, resize_logits, semantic_loss
-from course_lib.panoptic.fusion import Canvas, FusionSpec, fuse
+from course_lib.panoptic.fusion import Canvas, FusionSpec, fuse, pasted_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +98,8 @@ class PanopticFPN(MaskRCNN):
 
     def fuse_by_rule(self, found: dict[str, Tensor], semantic: Tensor) -> Canvas:
         """The rule of the paper, `fuse`, for one image's detections and its classes (H, W)."""
-        near = found["boxes"] + found["boxes"].new_tensor((-1, -1, 1, 1))  # pasting may round to a pixel further out
         instances = (found[key].cpu() for key in ("masks", "scores", "labels"))
-        return fuse(*instances, semantic, spec=self.fusion, boxes=near.cpu())
+        return fuse(*instances, semantic, spec=self.fusion, boxes=pasted_within(found["boxes"].cpu()))
 
 
 def as_output(canvas: Canvas) -> dict:

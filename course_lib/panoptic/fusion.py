@@ -131,6 +131,11 @@ def place_instances(
             np.copyto(taken, canvas.new_segment(label, kept, isthing=True, score=score, instance=instance), where=free)
 
 
+def pasted_within(boxes: Tensor) -> Tensor:
+    """Boxes (N, 4) that hold whatever `paste_masks` makes of these: rounding may go a pixel further out."""
+    return boxes + boxes.new_tensor((-1, -1, 1, 1))
+
+
 def _regions(boxes: Tensor | None, count: int, height: int, width: int) -> list[tuple[slice, slice]]:
     """The rows and columns of each mask that need a look."""
     if boxes is None:

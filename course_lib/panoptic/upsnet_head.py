@@ -19,10 +19,9 @@ from torch.nn import functional as F
 from torchvision.ops import nms
 
 from course_lib.ops.semantic import IGNORE
-from course_lib.panoptic.fusion import Canvas, FusionSpec, place_instances
+from course_lib.panoptic.fusion import Canvas, FusionSpec, pasted_within, place_instances
 
 NOTHING = -1  # a pixel of the panoptic targets that nothing is learnt from; 255 may be an instance there
-ROWS = 64  # worked on at a time in evaluation: the S + N + 1 channels of a whole picture are larger than memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +46,7 @@ class PruneSpec:
 # ---- the logits ------------------------------------------------------------------------------------------------------
 
 
-def panoptic_logits(
-    semantic: Tensor, boxes: Tensor, labels: Tensor, mask_logits: Tensor, num_stuff: int, *, top: int = 0
-) -> Tensor:
+def panoptic_logits(semantic: Tensor, boxes: Tensor, labels: Tensor, mask_logits: Tensor, num_stuff: int) -> Tensor:
     """The head's channels; differentiable in both kinds of logits.
 
     Args:
@@ -57,8 +54,7 @@ def panoptic_logits(
         boxes: (N, 4) xyxy in the pixels of `semantic`; they may stick out of it.
         labels: (N,) in 0 … K−1.
         mask_logits: (N, m, m) within the box.
-        num_stuff: S.
-        top: rows above `semantic`, where it is a strip of a picture.
+        num_stuff: S, at least 1.
 
     Returns:
         (S + N + 1, H, W). Without instances nothing can be unknown: that channel is −∞.
@@ -66,9 +62,7 @@ def panoptic_logits(
     stuff, things = semantic[:num_stuff], semantic[num_stuff:]
     if len(boxes) == 0:
         return torch.cat((stuff, torch.full_like(semantic[:1], -torch.inf)))
-    height, width = semantic.shape[-2:]
-    inside_y, down = _axis(boxes[:, 1], boxes[:, 3], top, height, mask_logits.shape[-1])  # (N, H), (N, H, m)
-    inside_x, across = _axis(boxes[:, 0], boxes[:, 2], 0, width, mask_logits.shape[-1])  # (N, W), (N, W, m)
+    inside_y, down, inside_x, across = _axes(boxes, semantic.shape[-2:], mask_logits.shape[-1])
     inside = inside_y[:, :, None] & inside_x[:, None, :]  # (N, H, W)
     of_class = things[labels] * inside  # (N, H, W)
     pasted = down @ mask_logits.to(down.dtype) @ across.mT  # (N, H, W)
@@ -76,12 +70,18 @@ def panoptic_logits(
     return torch.cat((stuff, of_class + pasted, unknown[None]))
 
 
-def _axis(low: Tensor, high: Tensor, first: int, length: int, side: int) -> tuple[Tensor, Tensor]:
+def _axes(boxes: Tensor, size: tuple[int, int], side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `_axis` says of rows and columns: (N, H), (N, H, m), (N, W), (N, W, m)."""
+    x1, y1, x2, y2 = boxes.unbind(1)
+    return *_axis(y1, y2, size[0], side), *_axis(x1, x2, size[1], side)
+
+
+def _axis(low: Tensor, high: Tensor, length: int, side: int) -> tuple[Tensor, Tensor]:
     """Along one axis, the pixels whose centre is in each box (N, L), and their weights on the mask's cells (N, L, m).
 
     Between the cells' centres is interpolated, beyond the outermost is the outermost; outside the box all are 0.
     """
-    centres = torch.arange(first, first + length, device=low.device, dtype=low.dtype) + 0.5  # (L,)
+    centres = torch.arange(length, device=low.device, dtype=low.dtype) + 0.5  # (L,)
     inside = (centres >= low[:, None]) & (centres < high[:, None])  # (N, L)
     share = (centres - low[:, None]) / (high - low).clamp(min=1e-6)[:, None]  # of the box
     position = (share * side - 0.5).clamp(0, side - 1)[..., None]  # in cells, 0 at the middle of the first
@@ -147,7 +147,10 @@ def panoptic_loss(logits: list[Tensor], targets: list[Tensor]) -> Tensor:
 
 
 def prune(boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor, spec: PruneSpec) -> Tensor:
-    """The rows of the detections that come into the map, best first: boxes (N, 4), masks (N, H, W) bool → (M,)."""
+    """The rows of the detections that come into the map, best first: boxes (N, 4), masks (N, H, W) bool → (M,).
+
+    The masks are those that `paste_masks` made of the boxes.
+    """
     rows = (scores > spec.score).nonzero().squeeze(1)
     rows = rows[nms(boxes[rows], scores[rows], spec.nms)[: spec.instances]]
     rule = FusionSpec(score=-torch.inf, overlap=spec.overlap)
@@ -155,7 +158,7 @@ def prune(boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor, spec: Pr
     for label in labels[rows].unique():
         same = rows[labels[rows] == label]
         canvas = Canvas.empty(*masks.shape[-2:])
-        place_instances(canvas, masks[same], scores[same], labels[same], spec=rule)
+        place_instances(canvas, masks[same], scores[same], labels[same], spec=rule, boxes=pasted_within(boxes[same]))
         kept += [int(same[s["instance"]]) for s in canvas.segments]
     kept = torch.tensor(kept, dtype=torch.int64, device=rows.device)
     return rows[torch.isin(rows, kept)]
@@ -163,12 +166,41 @@ def prune(boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor, spec: Pr
 
 @torch.no_grad()
 def decide(semantic: Tensor, boxes: Tensor, labels: Tensor, mask_logits: Tensor, num_stuff: int) -> Tensor:
-    """The winning channel of each pixel: (H, W) int64; arguments as of `panoptic_logits`. In strips of `ROWS`."""
-    winners = [
-        panoptic_logits(strip, boxes, labels, mask_logits, num_stuff, top=i * ROWS).argmax(0)
-        for i, strip in enumerate(semantic.split(ROWS, dim=1))
-    ]
-    return torch.cat(winners)
+    """The winning channel of each pixel: (H, W) int64, `panoptic_logits(…).argmax(0)` without making the channels.
+
+    An instance's is worked out inside its box alone. Elsewhere it says 0; of all who say so at a pixel the first
+    counts. The boxes of the first 1, 2, … instances share smaller and smaller rectangles, so it is found at once.
+    """
+    best, winners = semantic[:num_stuff].max(0)  # (H, W), (H, W)
+    count = len(boxes)
+    if count == 0:
+        return winners
+    inside_y, down, inside_x, across = _axes(boxes, semantic.shape[-2:], mask_logits.shape[-1])
+    rows, columns = _spans(inside_y), _spans(inside_x)
+    outside, taken = torch.zeros_like(winners), torch.zeros_like(best)
+    top, bottom, left, right = 0, len(best), 0, best.shape[1]
+    for i, ((y1, y2), (x1, x2)) in enumerate(zip(rows, columns)):
+        top, bottom, left, right = max(top, y1), min(bottom, y2), max(left, x1), min(right, x2)
+        outside[top:bottom, left:right] = i + 1
+    taken[outside == count] = -torch.inf  # in all boxes: nobody says 0
+    for i, ((y1, y2), (x1, x2), label) in enumerate(zip(rows, columns, labels.tolist())):
+        here = slice(y1, y2), slice(x1, x2)
+        of_class = semantic[num_stuff + label][here]
+        says = of_class + down[i, y1:y2] @ mask_logits[i].to(down.dtype) @ across[i, x1:x2].T
+        better = says > best[here]
+        winners[here].masked_fill_(better, num_stuff + i)
+        best[here] = torch.maximum(best[here], says)
+        taken[here] = torch.maximum(taken[here], of_class)
+    zero = (outside < count) & ((best < 0) | (best == 0) & (winners > num_stuff + outside))
+    winners = torch.where(zero, num_stuff + outside, winners)
+    unknown = semantic[num_stuff:].amax(0) - taken
+    return winners.masked_fill_(unknown > best.masked_fill_(zero, 0.0), num_stuff + count)
+
+
+def _spans(inside: Tensor) -> list[tuple[int, int]]:
+    """The first pixel inside and one past the last, of each row of (N, L) bool; twice the same where there is none."""
+    first = inside.int().argmax(1)
+    return list(zip(first.tolist(), (first + inside.sum(1)).tolist()))
 
 
 def to_canvas(

@@ -120,13 +120,21 @@ def drop_category(data):
         annotation["segments_info"] = [s for s in annotation["segments_info"] if s["category_id"] != 1]
 
 
+def things_alone(data):
+    data["categories"] = [c for c in data["categories"] if c["isthing"]]
+    kept = {c["id"] for c in data["categories"]}
+    for annotation in data["annotations"]:
+        annotation["segments_info"] = [s for s in annotation["segments_info"] if s["category_id"] in kept]
+
+
 DAMAGES = {
+    r"0 classes of stuff, expected 1 … 254": things_alone,
     r"things \[1\] are in the panoptic or the instance categories alone": drop_category,
     r"no annotation of 3 of the images, the first is 2": lambda d: d.update(annotations=d["annotations"][:1]),
     r"unknown|not among the file's categories": lambda d: d["annotations"][0]["segments_info"][0].update(
         category_id=99
     ),
-    r"258 classes of stuff, expected fewer than 255": lambda d: d["categories"].extend(
+    r"258 classes of stuff, expected 1 … 254": lambda d: d["categories"].extend(
         {"id": i, "name": str(i), "isthing": 0} for i in range(100, 351)
     ),
 }

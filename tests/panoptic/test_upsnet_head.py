@@ -90,9 +90,26 @@ def random_scene(seed, *, size=(150, 20), count=5, dtype=torch.float32):
     return torch.randn(5, *size, generator=generator, dtype=dtype), boxes, labels, masks
 
 
-def test_strips_change_nothing():
-    scene = random_scene(0)
-    assert torch.equal(decide(*scene, 2), panoptic_logits(*scene, 2).argmax(0))
+@given(st.integers(0, 2**31), st.integers(0, 8), st.booleans())
+def test_the_decision_is_the_argmax(seed, count, whole):
+    """Also where values are equal, zeros above all; `whole` numbers are often equal."""
+    semantic, boxes, labels, masks = random_scene(seed, size=(14, 20), count=count, dtype=torch.float64)
+    if whole:
+        semantic, boxes, masks = semantic.round(), boxes.round(), masks.round()[:, :1, :1].expand(-1, 4, 4)
+    wanted = panoptic_logits(semantic, boxes, labels, masks, 2).argmax(0)
+    assert torch.equal(decide(semantic, boxes, labels, masks, 2), wanted)
+
+
+def test_all_say_less_than_nothing():
+    """Where stuff is negative, an instance wins outside its box, by the 0 that it says there: the first who does."""
+    semantic = torch.full((2, 1, 4), -5.0)
+    boxes = torch.tensor([[0.0, 0, 2, 1], [1, 0, 3, 1]])
+    masks = torch.full((2, 1, 1), -1.0)
+    assert panoptic_logits(semantic, boxes, torch.zeros(2).long(), masks, 1)[1:3].tolist() == [
+        [[-6, -6, 0, 0]],
+        [[0, -6, -6, 0]],
+    ]
+    assert decide(semantic, boxes, torch.zeros(2).long(), masks, 1).tolist() == [[2, 3, 1, 1]]
 
 
 def test_the_gradient():
