@@ -100,27 +100,28 @@ def time_parts(parts: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def shares_found(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """The share of the objects that each model finds, group by group: a mark at the mean, a line over the seeds.
+def ranges_by_group(values: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> Figure:
+    """A quantity of each model, group by group: a mark at the mean, a line over the seeds.
 
-    found: by model, by group, the shares 0…1 of its seeds; all models have the same groups.
+    values: by model, by group, the values of its seeds, at least one; all models have the same groups.
+    label: what it is, for the axis, which starts at 0.
     Raises ValueError without models, or naming the model that has other groups.
     """
-    if not found:
-        raise ValueError("shares_found: found no models, expected at least one")
-    names = list(found)
-    groups = list(found[names[0]])
+    if not values:
+        raise ValueError("ranges_by_group: found no models, expected at least one")
+    names = list(values)
+    groups = list(values[names[0]])
     for name in names:
-        if list(found[name]) != groups:
-            raise ValueError(f"model {name!r}: found {list(found[name])}, expected {groups}")
+        if list(values[name]) != groups:
+            raise ValueError(f"model {name!r}: found {list(values[name])}, expected {groups}")
     step = 0.7 / len(names)
     with style():
         figure = Figure(figsize=(WIDTH, 1.2 + 0.13 * len(names) * len(groups) + 0.12 * len(groups)))
         axes = figure.subplots()
         for k, (name, color, marker) in enumerate(zip(names, PALETTE, MARKERS)):
             at = np.arange(len(groups)) - 0.35 + (k + 0.5) * step
-            ranges = [found[name][group] for group in groups]
-            means = [float(np.mean(values)) for values in ranges]
+            ranges = [values[name][group] for group in groups]
+            means = [float(np.mean(found)) for found in ranges]
             axes.hlines(at, [min(v) for v in ranges], [max(v) for v in ranges], color=INK, linewidth=1.2)
             axes.plot(
                 means,
@@ -134,7 +135,9 @@ def shares_found(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
                 label=name,
             )
         axes.set_yticks(np.arange(len(groups)), groups)
-        axes.set(xlabel="share of the objects found", xlim=(0, 1), ylim=(len(groups) - 0.5, -0.5))
+        axes.set(xlabel=label, ylim=(len(groups) - 0.5, -0.5))
+        axes.margins(x=0.08)
+        axes.set_xlim(left=0)
         axes.grid(visible=False, axis="y")
         figure.legend(loc="outside upper left", ncols=5, columnspacing=1.2, handletextpad=0.5)
     return figure

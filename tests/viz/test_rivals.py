@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from course_lib.viz.rivals import ap_over_time, shares_found, speed_accuracy, time_parts
+from course_lib.viz.rivals import ap_over_time, ranges_by_group, speed_accuracy, time_parts
 from tests.viz.fits import drawn_whole
 
 TITLES = ("RetinaNet", "SSD", "YOLO", "Faster R-CNN", "Mask R-CNN")
@@ -25,8 +25,8 @@ FIGURES = {
     "speed and accuracy of one": lambda: speed_accuracy({"SSD": POINTS["SSD"][:1]}),
     "parts": lambda: time_parts(PARTS),
     "parts of one": lambda: time_parts({"SSD": PARTS["SSD"]}),
-    "found": lambda: shares_found(FOUND),
-    "found by one": lambda: shares_found({"SSD": FOUND["SSD"]}),
+    "found": lambda: ranges_by_group(FOUND, "share found"),
+    "found by one": lambda: ranges_by_group({"SSD": FOUND["SSD"]}, "share found"),
 }
 
 
@@ -66,12 +66,14 @@ def test_the_stretches_follow_one_another():
 
 
 def test_shares_are_means_and_ranges():
-    (axes,) = shares_found({"SSD": {"small": [0.2, 0.4]}}).axes
+    (axes,) = ranges_by_group({"SSD": {"small": [0.2, 0.4]}}, "share").axes
     assert axes.lines[0].get_xdata() == pytest.approx([0.3])
     assert axes.collections[0].get_segments()[0][:, 0] == pytest.approx([0.2, 0.4])
 
 
-@pytest.mark.parametrize("figure", [ap_over_time, speed_accuracy, time_parts, shares_found])
+@pytest.mark.parametrize(
+    "figure", [ap_over_time, speed_accuracy, time_parts, lambda values: ranges_by_group(values, "AP")]
+)
 def test_nothing_to_draw(figure):
     with pytest.raises(ValueError, match="no models"):
         figure({})
@@ -85,4 +87,4 @@ def test_models_that_do_not_match():
     with pytest.raises(ValueError, match=r"model 'b': found \['head'\], expected \['backbone'\]"):
         time_parts({"a": {"backbone": 1.0}, "b": {"head": 1.0}})
     with pytest.raises(ValueError, match=r"model 'b': found \['large'\], expected \['small'\]"):
-        shares_found({"a": {"small": [1.0]}, "b": {"large": [1.0]}})
+        ranges_by_group({"a": {"small": [1.0]}, "b": {"large": [1.0]}}, "AP")

@@ -6,13 +6,12 @@ from html import escape
 from course_lib.datasets.coco import CocoDetection
 from course_lib.engine.compare.disagreement import draw_disagreement
 from course_lib.engine.compare.parts import ORDER
-from course_lib.engine.compare.result import mean_figures, spreads
+from course_lib.engine.compare.result import by_title, curves, found, mean_figures, points, spreads
 from course_lib.engine.compare.verdict import QUANTITIES
 from course_lib.engine.page import figure, page, settings, table
 from course_lib.viz.errors import error_costs
-from course_lib.viz.rivals import ap_over_time, shares_found, speed_accuracy, time_parts
+from course_lib.viz.rivals import ap_over_time, ranges_by_group, speed_accuracy, time_parts
 
-GROUPS = ("all", "small", "medium", "large", "alone", "crowded")
 ACCURACY = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "mask_AP")
 
 
@@ -56,13 +55,13 @@ def render_comparison(result: Mapping, dataset: CocoDetection) -> str:
             "<h2>Where they differ</h2>",
             _sentences(said["where"]),
             figure(
-                shares_found(found(result)),
+                ranges_by_group(found(result), "share of the objects found"),
                 "Share of the objects found by each model, by size and crowding",
                 "At an overlap of 0.50, by as many of the best-scored detections as there are objects. Small, medium "
                 "and large are thirds of this data's objects; crowded ones overlap another by at least 0.1.",
             ),
             figure(
-                error_costs({title: mean_figures(runs, "gain") for title, runs in _by_title(result).items()}),
+                error_costs({title: mean_figures(runs, "gain") for title, runs in by_title(result).items()}),
                 "AP50 that each kind of error costs each model",
                 "What AP50 would gain if the errors of one kind alone were put right; the mean over the seeds.",
             ),
@@ -73,7 +72,7 @@ def render_comparison(result: Mapping, dataset: CocoDetection) -> str:
             "image, measured in a process of its own; – where the system does not tell. Training includes measuring AP "
             "on the way.</p>",
             figure(
-                time_parts({title: mean_figures(runs, "parts") for title, runs in _by_title(result).items()}),
+                time_parts({title: mean_figures(runs, "parts") for title, runs in by_title(result).items()}),
                 "Milliseconds an image by part: " + ", ".join(ORDER),
                 "The backbone includes the pyramid; postprocess is the choice of boxes.",
             ),
@@ -93,38 +92,6 @@ def render_comparison(result: Mapping, dataset: CocoDetection) -> str:
     )
 
 
-def points(result: Mapping) -> dict[str, list[tuple[float, float]]]:
-    """For each model of a result, by its title, each seed's (milliseconds an image, AP)."""
-    return {
-        title: [(run["latency"]["median"], run["summary"]["AP"]) for run in runs]
-        for title, runs in _by_title(result).items()
-    }
-
-
-def curves(result: Mapping) -> dict[str, list[list[tuple[float, float]]]]:
-    """For each model of a result, by its title, each seed's (minutes, AP) on the way."""
-    return {
-        title: [[(point["minutes"], point["AP"]) for point in run["curve"]] for run in runs]
-        for title, runs in _by_title(result).items()
-    }
-
-
-def found(result: Mapping) -> dict[str, dict[str, list[float]]]:
-    """For each model of a result, by its title, each seed's share found of each group that has objects."""
-    groups = [group for group in GROUPS if result["runs"][0]["found"][group] is not None]
-    return {
-        title: {group: [run["found"][group] for run in runs] for group in groups}
-        for title, runs in _by_title(result).items()
-    }
-
-
-def _by_title(result: Mapping) -> dict[str, list[Mapping]]:
-    return {
-        model["title"]: [run for run in result["runs"] if run["model"] == name]
-        for name, model in result["models"].items()
-    }
-
-
 def _sentences(sentences: list[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
 
@@ -138,7 +105,7 @@ def _table(result: Mapping) -> str:
     columns = {quantity: column for quantity in ACCURACY if (column := spreads(result, quantity))}
     rows = [
         [title, *(QUANTITIES[q].write(column[title]) if title in column else "–" for q, column in columns.items())]
-        for title in _by_title(result)
+        for title in by_title(result)
     ]
     return table(["model", *(quantity.replace("_", " ") for quantity in columns)], rows)
 
@@ -147,7 +114,7 @@ def _costs(result: Mapping) -> str:
     """Parameters, arithmetic, time and memory, a row for each model; means over the seeds."""
     rows = []
     for model in result["models"].values():
-        runs = _by_title(result)[model["title"]]
+        runs = by_title(result)[model["title"]]
         mean = lambda read, runs=runs: sum(map(read, runs)) / len(runs)  # noqa: E731
         memory = ["–" if value is None else f"{value:.0f}" for value in model["memory"].values()]
         rows.append(

@@ -14,6 +14,8 @@ from course_lib.engine.compare.verdict import (
 )
 from course_lib.engine.evaluate import SUMMARY
 
+GROUPS = ("all", "small", "medium", "large", "alone", "crowded")  # of objects, as `judge.object_groups` has them
+
 
 def figure_of(run: Mapping, quantity: str) -> float | None:
     """The value of one of QUANTITIES in a run of a result; None where it has no meaning."""
@@ -81,7 +83,7 @@ COLUMNS = (
     *(f"{part}_ms" for part in ("preprocess", "backbone", "proposals", "head", "postprocess")),
     "memory_inference_mb",
     "memory_training_mb",
-    *(f"found_{group}" for group in ("all", "small", "medium", "large", "alone", "crowded")),
+    *(f"found_{group}" for group in GROUPS),
     *(f"cost_{kind}" for kind in ("localisation", "classification", "duplicate", "background", "both", "missed")),
 )
 
@@ -112,6 +114,39 @@ def to_csv(result: Mapping) -> str:
 
 def _short(value: object) -> object:
     return round(value, 5) if isinstance(value, float) else value
+
+
+def points(result: Mapping) -> dict[str, list[tuple[float, float]]]:
+    """For each model of a result, by its title, each seed's (milliseconds an image, AP)."""
+    return {
+        title: [(run["latency"]["median"], run["summary"]["AP"]) for run in runs]
+        for title, runs in by_title(result).items()
+    }
+
+
+def curves(result: Mapping) -> dict[str, list[list[tuple[float, float]]]]:
+    """For each model of a result, by its title, each seed's (minutes, AP) on the way."""
+    return {
+        title: [[(point["minutes"], point["AP"]) for point in run["curve"]] for run in runs]
+        for title, runs in by_title(result).items()
+    }
+
+
+def found(result: Mapping) -> dict[str, dict[str, list[float]]]:
+    """For each model of a result, by its title, each seed's share found of each group that has objects."""
+    groups = [group for group in GROUPS if result["runs"][0]["found"][group] is not None]
+    return {
+        title: {group: [run["found"][group] for run in runs] for group in groups}
+        for title, runs in by_title(result).items()
+    }
+
+
+def by_title(result: Mapping) -> dict[str, list[Mapping]]:
+    """The runs of each model of a result, by its title."""
+    return {
+        model["title"]: [run for run in result["runs"] if run["model"] == name]
+        for name, model in result["models"].items()
+    }
 
 
 def mean_figures(runs: Sequence[Mapping], key: str) -> dict[str, float]:
