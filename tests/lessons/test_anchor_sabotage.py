@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from course_lib.detectors.anchor_pyramid import pyramid_anchors
 from course_lib.lessons import experiments
 from course_lib.lessons.experiments import anchor_sabotage
-from course_lib.lessons.experiments.anchor_sabotage import CASES, PRESET, SwappedGrid, broken
+from course_lib.lessons.experiments.anchor_sabotage import CASES, PRESET, broken, swapped_anchors
 from tests.detectors.models import SMALL
 
 
@@ -19,10 +20,8 @@ def test_a_case_changes_what_it_says_and_nothing_else():
 
 
 def test_a_swapped_grid_holds_the_same_anchors_in_the_wrong_places():
-    model = SMALL.build(2)
-    right = model.anchors((64, 64), [(8, 8), (4, 4), (2, 2)], torch.device("cpu"))
-    model.__class__ = SwappedGrid
-    wrong = model.anchors((64, 64), [(8, 8), (4, 4), (2, 2)], torch.device("cpu"))
+    grids = [(8, 8), (4, 4), (2, 2)]
+    right, wrong = (lay_out(SMALL.anchors, (64, 64), grids) for lay_out in (pyramid_anchors, swapped_anchors))
     for a, b, side in zip(right[:2], wrong, (8, 4)):
         a, b = a.reshape(side, side, -1, 4), b.reshape(side, side, -1, 4)
         assert torch.equal(a[1, 3], b[3, 1])

@@ -15,6 +15,7 @@ PARTS = {  # the detector API's children, by what they do
     "class_head": "head",
     "box_head": "head",
     "mask_head": "head",
+    "semantic_head": "head",
 }
 ORDER = ("preprocess", "backbone", "proposals", "head", "postprocess")  # as a picture passes them
 

@@ -5,6 +5,7 @@ anchors are, or which of them learn an object. Coverage of the training objects 
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,8 @@ from torch import Tensor
 from course_lib.datasets.coco import CocoDetection, open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import make_town
-from course_lib.detectors.anchor_pyramid import AnchorSpec
+from course_lib.detectors.anchor_pyramid import AnchorPyramid, AnchorSpec, pyramid_anchors
 from course_lib.detectors.presets import TINY, RetinaNetPreset
-from course_lib.detectors.retinanet import RetinaNet
 from course_lib.detectors.targets import MatchSpec
 from course_lib.engine.coverage import coverage
 from course_lib.engine.evaluate import detect_dataset
@@ -42,13 +42,10 @@ LARGE_SIZES = ((24.0, 28.0, 33.0), (39.0, 46.0, 54.0))  # px: as many as in PRES
 CASES = ("fitted", "no low-quality", "no small sizes", "no small sizes, no low-quality", "x and y swapped")
 
 
-class SwappedGrid(RetinaNet):
-    """A RetinaNet whose anchor at row r and column c stands where that of row c and column r belongs."""
-
-    def anchors(self, image_size: Size, grids: list[Size], device: torch.device) -> list[Tensor]:
-        """As in `RetinaNet`, on grids that are square."""
-        levels = zip(super().anchors(image_size, grids, device), grids)
-        return [a.reshape(*grid, -1, 4).transpose(0, 1).reshape(-1, 4) for a, grid in levels]
+def swapped_anchors(spec: AnchorSpec, image_size: Size, grids: Sequence[Size]) -> list[Tensor]:
+    """`pyramid_anchors` on square grids, where the anchor at row r and column c is that of row c and column r."""
+    levels = zip(pyramid_anchors(spec, image_size, grids), grids)
+    return [a.reshape(*grid, -1, 4).transpose(0, 1).reshape(-1, 4) for a, grid in levels]
 
 
 def broken(case: str) -> RetinaNetPreset:
@@ -68,7 +65,7 @@ def train_and_judge(case: str, train_data: CocoDetection, val_data: CocoDetectio
     torch.manual_seed(SEED)
     model = preset.build(len(train_data.label_map))
     if case == "x and y swapped":
-        model.__class__ = SwappedGrid
+        model.anchors = AnchorPyramid(preset.anchors, swapped_anchors)
     trainer = Trainer(
         model, recipe, train_data=train_data, val_data=None, out=out, header={}, size=preset.input.size, progress=False
     )
