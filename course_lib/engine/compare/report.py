@@ -34,7 +34,7 @@ def render_comparison(result: Mapping, dataset: CocoDetection) -> str:
             f"judged on. Each model was trained from scratch for {budget} with seeds {_list(plan['seeds'])}, on "
             f"{plan['threads']} threads, at inputs of {size} px, on the same backbone, with the same augmentation.</p>",
             "<h2>What may be said</h2>",
-            f"<p>{escape(said['caution'][0])}</p>",
+            *[f"<p>{escape(sentence)}</p>" for sentence in said["caution"]],
             _sentences(said["accuracy"]),
             _sentences(said["speed"]),
             _sentences(said["both"]),

@@ -14,6 +14,7 @@ from course_lib.engine.compare.verdict import (
 )
 from course_lib.engine.evaluate import SUMMARY
 
+QUIET = 0.85  # the share of its most steps that each seed of a model should do in the same time
 GROUPS = ("all", "small", "medium", "large", "alone", "crowded")  # of objects, as `judge.object_groups` has them
 
 
@@ -53,19 +54,36 @@ def verdicts(result: Mapping) -> dict[str, list[str]]:
     """What may be said of a result, in sentences.
 
     Returns:
-        "caution": what a claim is worth; "accuracy" and "speed": every two models; "both": who is beaten in neither;
-        "where": who leads in the parts of the task.
+        "caution": what a claim is worth, and whether the machine was disturbed; "accuracy", "speed": every two models;
+        "both": who is beaten in neither; "where": who leads in the parts of the task.
     """
     accuracy, latency = spreads(result, "AP"), spreads(result, "latency")
     pairs = len(accuracy) * (len(accuracy) - 1) // 2
     parts = [q for q in QUANTITIES if q not in ("AP", "latency")]
     return {
-        "caution": [caution(result["settings"]["seeds"], pairs)],
+        "caution": [caution(result["settings"]["seeds"], pairs), *disturbances(result)],
         "accuracy": pair_verdicts(QUANTITIES["AP"], accuracy),
         "speed": pair_verdicts(QUANTITIES["latency"], latency),
         "both": [both_verdict(accuracy, latency)],
         "where": [lead_verdict(QUANTITIES[q], found) for q in parts if (found := spreads(result, q))],
     }
+
+
+def disturbances(result: Mapping) -> list[str]:
+    """A sentence if some seed of a model did far fewer steps in the same time than another: the machine was busy."""
+    if result["settings"]["minutes"] is None:
+        return []
+    uneven = []
+    for title, runs in by_title(result).items():
+        steps = [run["iterations"] for run in runs]
+        if min(steps) < QUIET * max(steps):
+            uneven.append(f"{title} {min(steps)} to {max(steps)}")
+    if not uneven:
+        return []
+    return [
+        "The machine was not equally quiet: in the same time these models did as many steps, by seed: "
+        f"{'; '.join(uneven)}. So part of the spread is not the seeds'; a machine with nothing else to do tells more."
+    ]
 
 
 COLUMNS = (

@@ -92,6 +92,8 @@ def make_plan(*, threads: int | None = None, data: Path | None = None, **setting
 def _work(out: Path, plan: Plan) -> tuple[float, float]:
     """Seconds that everything takes, about, and of these the seconds of what lies there finished."""
     total, done = REPORT_SECONDS + SPEED_SECONDS * len(plan.jobs()), 0.0
+    if _timed(out, plan) is not None:
+        done += SPEED_SECONDS * len(plan.jobs())
     for job in plan.jobs():
         total += plan.expected_seconds() + JUDGE_SECONDS
         if (run_folder(out, job) / checkpoint.WEIGHTS).exists():
@@ -164,8 +166,7 @@ def _memory(out: Path, data: Path, plan: Plan, model: str, display: Display) -> 
 
 def _speed(out: Path, plan: Plan, val_data: CocoDetection, display: Display) -> dict[str, dict]:
     """Latency and arithmetic of every run, all in one sitting: only then do their times compare."""
-    path, names = out / SPEED, [job.name for job in plan.jobs()]
-    if path.exists() and set(names) <= set(found := json.loads(path.read_text(encoding="utf-8"))):
+    if (found := _timed(out, plan)) is not None:
         return found
     display.stage("timing all models in turns")
     models = {job.name: load_model(run_folder(out, job))[0] for job in plan.jobs()}
@@ -173,9 +174,16 @@ def _speed(out: Path, plan: Plan, val_data: CocoDetection, display: Display) -> 
     found = latencies(models, images)
     for name, model in models.items():
         found[name] = {"latency": found[name], "gflops": round(gigaflops(model, images[:COUNTED]), 3)}
-    checkpoint.write_text(path, json.dumps(found, indent=1))
-    display.finish(SPEED_SECONDS * len(names))
+    checkpoint.write_text(out / SPEED, json.dumps(found, indent=1))
+    display.finish(SPEED_SECONDS * len(models))
     return found
+
+
+def _timed(out: Path, plan: Plan) -> dict[str, dict] | None:
+    """What was measured of every run's speed; None if some run was not there yet."""
+    path = out / SPEED
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found if {job.name for job in plan.jobs()} <= set(found) else None
 
 
 def gather(

@@ -12,7 +12,7 @@ import torch
 from course_lib.engine import train
 from course_lib.engine.checkpoint import LAST, WEIGHTS, load_tensors
 from course_lib.engine.compare import memory, run
-from course_lib.engine.compare.result import COLUMNS, figure_of, spreads
+from course_lib.engine.compare.result import COLUMNS, disturbances, figure_of, spreads
 from course_lib.engine.compare.run import JUDGED, make_plan, run_comparison
 from course_lib.engine.compare.verdict import QUANTITIES
 from tests.engine.test_report import assert_self_contained
@@ -161,6 +161,19 @@ def test_a_town_is_made_where_no_data_is_given(compare, tmp_path):
     result = run_comparison(tmp_path / "town", plan, images=16, progress=False)
     assert (result["settings"]["train"], result["settings"]["val"], result["settings"]["data"]) == (16, 2, "Town")
     assert (tmp_path / "town" / "town" / "dataset.json").exists()
+
+
+def test_a_busy_machine_is_told():
+    result = {
+        "settings": {"minutes": 3.0},
+        "models": {"ssd": {"title": "SSD"}, "yolo": {"title": "YOLO"}},
+        "runs": [{"model": m, "iterations": n} for m, n in (("ssd", 100), ("yolo", 90), ("ssd", 70), ("yolo", 100))],
+    }
+    (said,) = disturbances(result)
+    assert "not equally quiet" in said
+    assert "by seed: SSD 70 to 100." in said
+    assert disturbances({**result, "runs": result["runs"][:2]}) == []
+    assert disturbances({**result, "settings": {"minutes": None}}) == []
 
 
 def test_every_quantity_can_be_read(compare):
