@@ -15,8 +15,9 @@ HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---")
 def ap_over_time(curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]]) -> Figure:
     """AP on the way through training, a colour, dash and marker for each model: thin each seed, thick their mean.
 
-    curves: by model, for each seed its (minutes, AP), as many points for each seed of a model.
-    Raises ValueError without models, or naming the model whose seeds have different numbers of points.
+    curves: by model, for each seed its (minutes, AP), at least one point. Where a seed was measured more often than
+    another, which happens in short trainings, the mean is taken at the places of the one with the fewest.
+    Raises ValueError without models.
     """
     if not curves:
         raise ValueError("ap_over_time: found no models, expected at least one")
@@ -24,10 +25,11 @@ def ap_over_time(curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]]) 
         figure = Figure(figsize=(WIDTH, 3.8))
         axes = figure.subplots()
         for (name, seeds), (color, dash), marker in zip(curves.items(), LINE_STYLES, MARKERS):
-            if len({len(points) for points in seeds}) != 1:
-                raise ValueError(f"model {name!r}: found {[len(p) for p in seeds]} points, expected as many each seed")
-            values = np.array(seeds, dtype=float)  # (S, N, 2)
-            for points in values if len(values) > 1 else ():
+            every = [np.array(points, dtype=float) for points in seeds]  # (N, 2) each
+            fewest = min(every, key=len)
+            aligned = [p if len(p) == len(fewest) else _read_at(p, fewest[:, 0]) for p in every]
+            values = np.stack(aligned)  # (S, N, 2)
+            for points in every if len(every) > 1 else ():
                 axes.plot(*points.T, color=color, linestyle="-", linewidth=0.8, alpha=0.45)
             look = {"color": color, "linestyle": dash, "marker": marker, "markersize": 6, "markeredgecolor": INK}
             axes.plot(*values.mean(0).T, **look, markeredgewidth=0.6, label=name)
@@ -37,6 +39,11 @@ def ap_over_time(curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]]) 
         axes.set_ylim(bottom=0)
         figure.legend(loc="outside upper left", ncols=5, columnspacing=1.2, handletextpad=0.5)
     return figure
+
+
+def _read_at(points: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A curve (N, 2) read at other places (M,), on straight lines between its points: (M, 2)."""
+    return np.stack((places, np.interp(places, *points.T)), axis=1)
 
 
 def speed_accuracy(points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
