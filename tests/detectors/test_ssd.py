@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.detectors.presets import SSD300_TORCHVISION, SSD_TINY, ResNetSpec, SSDPreset
+from course_lib.detectors.presets import SSD300_TORCHVISION, ResNetSpec, SSDPreset
 from course_lib.detectors.presets.ssd import with_between
 from course_lib.detectors.ssd import SSD, DefaultBoxSpec, DetectSpec, LossSpec, best_of_each_class
 from course_lib.nn.preprocess import InputSpec
@@ -318,35 +318,3 @@ def test_targets_follow_the_resized_image():
 def test_targets_that_are_refused(targets, message):
     with pytest.raises(ValueError, match=message):
         small()([torch.rand(3, 64, 64)], targets)
-
-
-def test_tiny_has_the_backbone_of_retinanets_tiny_and_takes_any_image():
-    torch.manual_seed(0)
-    model = SSD_TINY.build(8).eval()
-    assert sum(p.numel() for p in model.parameters()) < 2_000_000
-    with torch.no_grad():
-        found = model([torch.rand(3, 1, 1), torch.rand(3, 50, 200)])
-    assert all(set(x) == {"boxes", "labels", "scores"} for x in found)
-
-
-def test_tiny_learns_one_image():
-    """A square on noise, 40 steps: the loss falls to a fraction, and the square is what the network sees."""
-    torch.manual_seed(0)
-    image = torch.rand(3, 128, 128) * 0.3 + 0.3
-    image[:, 40:72, 56:88] = torch.tensor([0.9, 0.2, 0.1]).reshape(3, 1, 1)
-    images, targets = [image, image], [target([[56, 40, 88, 72]], [1])] * 2
-    model = SSD_TINY.build(3).train()
-    optimizer = torch.optim.AdamW(model.parameters())
-    history = []
-    for step in range(40):
-        optimizer.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 10)
-        loss = sum(model(images, targets).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        history.append(loss.item())
-    assert history[-1] < 0.25 * history[0]
-    with torch.no_grad():
-        found = model.eval()([image])[0]
-    assert found["labels"][0] == 1
-    assert (found["boxes"][0] - torch.tensor([56.0, 40, 88, 72])).abs().max() < 8
