@@ -19,7 +19,7 @@ from course_lib.datasets.coco import open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import VERSION, make_town
 from course_lib.detectors.anchor_pyramid import AnchorSpec
-from course_lib.detectors.presets import SSD_TINY, TINY, YOLO_TINY, Preset, mask_rcnn, panoptic_fpn
+from course_lib.detectors.presets import SSD_TINY, TINY, YOLO_TINY, Preset, mask_rcnn, panoptic_fpn, upsnet
 from course_lib.engine import checkpoint
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
 from course_lib.engine.panoptic import evaluate_panoptic
@@ -72,9 +72,12 @@ ANIMALS = {
     "town_mask_rcnn": Animal(
         preset=mask_rcnn.TINY, recipe=Recipe(iterations=2400), train=4000, val=500, config=TownConfig(), half=True
     ),
-    # What lessons 11 and 12 look into.
+    # What lessons 11 and 12 look into: of `engine.panoptic_record`, those with seed 0.
     "town_panoptic_fpn": Animal(
-        preset=panoptic_fpn.TINY, recipe=Recipe(minutes=3.0), train=4000, val=500, config=TownConfig(), half=True
+        preset=panoptic_fpn.TINY, recipe=Recipe(minutes=6.0), train=4000, val=500, config=TownConfig(), half=True
+    ),
+    "town_upsnet": Animal(
+        preset=upsnet.TINY, recipe=Recipe(minutes=6.0), train=4000, val=500, config=TownConfig(), half=True
     ),
 }
 

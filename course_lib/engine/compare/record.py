@@ -34,6 +34,7 @@ class Condition:
         config: of the Town; None is the default one, which `course compare` makes.
         input_size: of the networks; None lets the plan choose.
         images: to learn from; an eighth as many to be judged on.
+        threads: of the processor; None for all.
     """
 
     title: str
@@ -41,15 +42,17 @@ class Condition:
     config: TownConfig | None = None
     input_size: tuple[int, int] | None = None
     images: int = 4000
+    threads: int | None = None
 
 
+_SHORT = Condition(title="one minute", minutes=1.0, threads=1)  # one thread: half of a laptop is left to work with
 CONDITIONS = {
     "town": Condition(title="three minutes", minutes=3.0),
     # One thing is changed in each of the others, against `one_minute`.
-    "one_minute": Condition(title="one minute", minutes=1.0),
-    "small": Condition(title="small objects", minutes=1.0, config=TownConfig(scale=(0.06, 0.2))),
-    "crowded": Condition(title="crowded", minutes=1.0, config=TownConfig(objects=14.0, crowding=1.0)),
-    "large_input": Condition(title="larger input", minutes=1.0, input_size=(192, 192)),
+    "one_minute": _SHORT,
+    "small": replace(_SHORT, title="small objects", config=TownConfig(scale=(0.06, 0.2))),
+    "crowded": replace(_SHORT, title="crowded", config=TownConfig(objects=14.0, crowding=1.0)),
+    "large_input": replace(_SHORT, title="larger input", input_size=(192, 192)),
 }
 
 
@@ -90,7 +93,12 @@ def record(
         town = runs / "data"
         sizes = {"train": condition.images, "val": condition.images // 8}
         make_town(town, **sizes, config=condition.config, seed=0, progress=progress)
-    settings = {"minutes": condition.minutes, "input_size": condition.input_size, "precision": pick_precision("auto")}
+    settings = {
+        "minutes": condition.minutes,
+        "input_size": condition.input_size,
+        "threads": condition.threads,
+        "precision": pick_precision("auto"),
+    }
     result = run_comparison(
         runs,
         make_plan(**{**settings, **plan}, data=town),
@@ -114,10 +122,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--minutes", type=float, help="of each training, instead of the condition's")
     parser.add_argument("--images", type=int, help="to learn from, instead of the condition's")
-    parser.add_argument("--threads", type=int, help="of the processor; by default all")
+    parser.add_argument("--threads", type=int, help="of the processor, instead of the condition's")
     given = parser.parse_args(argv)
     condition = CONDITIONS[given.name]
-    changes = {key: value for key in ("minutes", "images") if (value := getattr(given, key)) is not None}
+    changes = {key: value for key in ("minutes", "images", "threads") if (value := getattr(given, key)) is not None}
     try:
         result = record(
             given.name,
@@ -125,7 +133,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             runs=given.runs / given.name,
             folder=given.folder,
             seeds=tuple(range(given.seeds)),
-            threads=given.threads,
         )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
