@@ -29,6 +29,7 @@ from course_lib.engine.panoptic import evaluate_panoptic
 from course_lib.engine.recipe import Recipe
 from course_lib.engine.run import pick_precision, train_run
 from course_lib.engine.tour import machine_facts
+from course_lib.machine import cores_allowed
 from course_lib.weights.files import write_text
 
 RECORD = Path(__file__).resolve().parents[2] / "data" / "panoptic" / "town.json"
@@ -62,6 +63,7 @@ def record(
     seeds: Sequence[int] = (0, 1, 2),
     images: int = 4000,
     config: TownConfig | None = None,
+    threads: int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train and judge both models with all seeds; returns what it writes to `path`, see `recorded_fusions`.
@@ -73,6 +75,7 @@ def record(
         seeds: of the trainings.
         images: to learn from; an eighth as many to be judged on.
         config: of the Town; None is the default one.
+        threads: of the processor; None for all.
         progress: show bars, and what is still to come.
 
     Raises:
@@ -80,6 +83,7 @@ def record(
         KeyboardInterrupt: after Ctrl-C; the same call goes on.
     """
     config = config or TownConfig()
+    torch.set_num_threads(threads or cores_allowed())
     make_town(runs / "town", train=images, val=images // 8, config=config, seed=0, progress=progress)
     train_data = open_split(runs / "town", "train")
     val_data = open_split(runs / "town", "val", label_map=train_data.label_map)
@@ -104,7 +108,7 @@ def record(
             judged = judge(network, fusion, val_data, progress=progress)
             rows.append({"model": model, "fusion": fusion, "seed": seed, **trained, **judged})
     result = {
-        "command": COMMAND,
+        "command": COMMAND if threads is None else f"{COMMAND} --threads {threads}",
         "settings": {
             "minutes": minutes,
             "iterations": iterations,
@@ -172,11 +176,8 @@ def format_record(result: dict[str, Any]) -> str:
 
 def head_gains(result: dict[str, Any]) -> list[float]:
     """For each seed, how much higher UPSNet's PQ is with its head than with the rule on the same network."""
-    pq = {
-        (row["fusion"], row["seed"]): row["pq"]["all"]["pq"]  #
-        for row in result["rows"]
-        if row["model"] == "upsnet"
-    }
+    rows = [row for row in result["rows"] if row["model"] == "upsnet"]
+    pq = {(row["fusion"], row["seed"]): row["pq"]["all"]["pq"] for row in rows}
     return [pq["head", seed] - pq["rule", seed] for seed in result["settings"]["seeds"]]
 
 
@@ -190,8 +191,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=4000, help="to learn from; an eighth as many to be judged on")
     parser.add_argument("--threads", type=int, help="of the processor; by default all")
     given = parser.parse_args(argv)
-    if given.threads is not None:
-        torch.set_num_threads(given.threads)
     try:
         result = record(
             runs=given.runs,
@@ -199,6 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             minutes=given.minutes,
             seeds=range(given.seeds),
             images=given.images,
+            threads=given.threads,
         )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

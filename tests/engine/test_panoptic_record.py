@@ -12,7 +12,7 @@ from course_lib.engine.panoptic_record import RECORD, format_record, head_gains,
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("record")
-    options = {"minutes": None, "iterations": 2, "seeds": (0,), "images": 16, "config": TownConfig(size=64)}
+    options = {"minutes": None, "iterations": 2, "seeds": (0,), "images": 16, "config": TownConfig(size=64), "threads": 2}
     how = {"runs": folder / "runs", "path": folder / "kept" / "town.json", "progress": False, **options}
     return record(**how), how
 
@@ -28,6 +28,7 @@ def test_what_is_recorded_can_be_read(made):
     assert {row["iterations"] for row in result["rows"]} == {2}
     assert all(row["fusion_ms"] > 0 for row in result["rows"])
     assert all(set(row["pq"]) == {"all", "things", "stuff"} for row in result["rows"])
+    assert result["command"].endswith("panoptic_record --threads 2")
     assert str(how["runs"]) not in json.dumps(result)
 
 
@@ -81,5 +82,6 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(module, "record", fake)
     assert main(["--runs", str(tmp_path), "--minutes", "0.1", "--seeds", "2", "--images", "80"]) == 130
-    assert (asked["minutes"], list(asked["seeds"]), asked["images"], asked["path"]) == (0.1, [0, 1], 80, RECORD)
+    assert (asked["minutes"], list(asked["seeds"]), asked["images"]) == (0.1, [0, 1], 80)
+    assert (asked["path"], asked["threads"]) == (RECORD, None)
     assert "nothing is lost" in capsys.readouterr().err
