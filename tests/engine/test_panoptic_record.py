@@ -64,7 +64,7 @@ def test_the_table():
     result = {"settings": {"seeds": [0, 1]}, "rows": rows}
     assert head_gains(result) == pytest.approx([0.125, -0.125])
     table = format_record(result)
-    assert "UPSNet, rule              0.600  0.800  0.600   0.600  0.600  0.500  0.700" in table
+    assert "UPSNet, rule             0.600  0.800  0.600   0.600  0.600  0.500  0.700" in table
     assert table.endswith("PQ by seed: +0.1250, -0.1250")
 
 
