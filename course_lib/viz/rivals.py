@@ -47,7 +47,7 @@ def _read_at(points: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def speed_accuracy(points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """AP over the milliseconds that an image takes: up and to the left is better.
+    """AP over the milliseconds that an image takes: up and to the left is better. The axes do not begin at 0.
 
     points: by model, for each seed (milliseconds, AP): small marks; the large one is their mean, with the ranges as a
     cross. Raises ValueError without models or for a model without points.
@@ -66,8 +66,6 @@ def speed_accuracy(points: Mapping[str, Sequence[tuple[float, float]]]) -> Figur
             axes.plot([time.mean()], [ap.mean()], **look, markersize=11, label=name)
         axes.set(xlabel="milliseconds an image (median)", ylabel="AP")
         axes.margins(0.15)
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
         figure.legend(loc="outside upper left", ncols=5, columnspacing=1.2, handletextpad=0.5)
     return figure
 
