@@ -12,7 +12,14 @@ from course_lib.engine.panoptic_record import RECORD, format_record, head_gains,
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("record")
-    options = {"minutes": None, "iterations": 2, "seeds": (0,), "images": 16, "config": TownConfig(size=64), "threads": 2}
+    options = {
+        "minutes": None,
+        "iterations": 2,
+        "seeds": (0,),
+        "images": 16,
+        "config": TownConfig(size=64),
+        "threads": 2,
+    }
     how = {"runs": folder / "runs", "path": folder / "kept" / "town.json", "progress": False, **options}
     return record(**how), how
 
