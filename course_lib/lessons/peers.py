@@ -1,7 +1,9 @@
 """What other programs answered, recorded, for lessons to compare with where the program itself is not installed."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,3 +51,50 @@ def detectron2_fusion(folder: Path = PEERS) -> RecordedFusion:
         torch.from_numpy(data["panoptic"]).int(),
         torch.from_numpy(data["segments"]).long(),
     )
+
+
+@dataclass(frozen=True)
+class RecordedQuality:
+    """Panoptic quality of one small image of rectangles, by panopticapi 7bb46555.
+
+    Attributes:
+        categories: with `id` and `isthing`.
+        truth_ids, found_ids: (H, W) int32 maps of ids; 0 is void.
+        truth, found: their segments, as `PanopticQuality.add` takes them.
+        expected: of "all", "things" and "stuff": PQ, SQ, RQ.
+    """
+
+    categories: list[dict[str, Any]]
+    truth_ids: np.ndarray
+    truth: list[dict[str, Any]]
+    found_ids: np.ndarray
+    found: list[dict[str, Any]]
+    expected: dict[str, list[float]]
+
+
+def panopticapi_quality(folder: Path = PEERS) -> dict[str, RecordedQuality]:
+    """The recorded images by name. Raises FileNotFoundError if they are not in `folder`."""
+    record = json.loads((folder / "panopticapi_quality.json").read_text(encoding="utf-8"))
+    return {
+        name: RecordedQuality(
+            image["categories"],
+            *_painted(image["size"], image["truth"]),
+            *_painted(image["size"], image["found"]),
+            image["expected"],
+        )
+        for name, image in record["images"].items()
+    }
+
+
+def _painted(size: list[int], segments: list[dict]) -> tuple[np.ndarray, list[dict]]:
+    """A map (H, W) of segments, each some rectangles x, y, width, height, the later ones on top; and the list of them.
+
+    One of id 0 is void, and not in the list.
+    """
+    ids = np.zeros(size, dtype=np.int32)
+    for segment in segments:
+        for x, y, width, height in segment["rectangles"]:
+            ids[y : y + height, x : x + width] = segment["id"]
+    fields = ("id", "category_id", "iscrowd")
+    listed = [s for s in segments if s["id"]]
+    return ids, [{k: s[k] for k in fields} | {"area": int((ids == s["id"]).sum())} for s in listed]
