@@ -12,6 +12,7 @@ from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_lo
 from course_lib.lessons.checks.masks import mask_loss, paste_mask
 from course_lib.lessons.checks.measuring import average_recall, error_type, interpolated_precision, match_detections
 from course_lib.lessons.checks.panoptic import fill_stuff, place_things, semantic_loss, semantic_map
+from course_lib.lessons.checks.panoptic_quality import match_segments, panoptic_quality
 from course_lib.lessons.checks.pyramid import fpn_forward, top_down
 from course_lib.lessons.checks.regions import align_regions, bilinear_sample, pool_regions, warp_regions
 from course_lib.lessons.checks.retinanet_inference import best_candidates, final_detections
@@ -19,6 +20,7 @@ from course_lib.lessons.checks.retinanet_losses import anchor_rows, batch_losses
 from course_lib.lessons.checks.ssd import match_default_boxes, mine_negatives
 from course_lib.lessons.checks.tour import focal_terms, iou, precision_recall
 from course_lib.lessons.checks.two_stage import balanced_sample, second_look
+from course_lib.lessons.checks.upsnet import instance_logits, panoptic_logits
 from course_lib.lessons.checks.yolo import cell_boxes, objectness_targets
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "from_yolo",
     "frontier",
     "giou",
+    "instance_logits",
     "interpolated_precision",
     "iou",
     "iou_matrix",
@@ -54,9 +57,12 @@ __all__ = [
     "match_anchors",
     "match_default_boxes",
     "match_detections",
+    "match_segments",
     "mine_negatives",
     "nms",
     "objectness_targets",
+    "panoptic_logits",
+    "panoptic_quality",
     "paste_mask",
     "place_things",
     "pool_regions",
