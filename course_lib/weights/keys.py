@@ -160,11 +160,16 @@ def _translate(state: Iterable[str], rules: Iterable[Rule]) -> tuple[dict[str, s
     for key in state:
         for pattern, name in compiled:
             if match := pattern.fullmatch(key):
-                names[key] = name if name is None else match.expand(name)
+                names[key] = name if name is None else _fill(name, match)
                 break
         else:
             unknown.append(key)
     return names, unknown
+
+
+def _fill(name: str, match: re.Match) -> str:
+    r"""The name with the groups \1, \2 … in place; `Match.expand` would parse it anew for every key."""
+    return re.sub(r"\\(\d)", lambda number: match[int(number[1])], name)
 
 
 def _no_place(unknown: list[str]) -> str:

@@ -88,13 +88,13 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: of it, unlike the one
         super().__init__(file, **options)
         self.file = file
 
-    def read_bytes(self, length: int) -> bytes | bytearray:
-        """As many bytes; if they are many, in memory that can be written to."""
+    def read_bytes(self, length: int) -> bytes | bytearray | memoryview:
+        """As many bytes; if they are many, in memory that can be written to and was not filled with zeros first."""
         if length < LARGE:
             return self.read(length)
         if self._unframer.current_frame:  # of 64 KB at most
             return bytearray(self.read(length))
-        data = bytearray(length)
+        data = memoryview(np.empty(length, np.uint8))
         if self.file.readinto(data) != length:
             raise Refused("it is cut short")
         return data
@@ -175,7 +175,7 @@ class _Array:
     def finish(self) -> np.ndarray:
         """The array, a view of its bytes."""
         data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
-        if not isinstance(data, bytes | bytearray) or not isinstance(self.kind, _Type):
+        if not isinstance(data, bytes | bytearray | memoryview) or not isinstance(self.kind, _Type):
             raise Refused(
                 f"an array made of {type(data).__name__} and {type(self.kind).__name__}, not bytes and a type"
             )
@@ -212,7 +212,7 @@ def _finish(value: Any, depth: int, done: dict[int, Any]) -> Any:
             finished = {key: _finish(item, depth + 1, done) for key, item in value.items()}
         case list() | tuple():
             finished = type(value)(_finish(item, depth + 1, done) for item in value)
-        case bytearray():
+        case bytearray() | memoryview():
             finished = bytes(value)
         case None | bool() | int() | float() | str() | bytes():
             finished = value
