@@ -11,7 +11,7 @@ import typer
 
 from course_lib.cli_data import Annotations, Images, Json, Split, data_app, parse_size
 from course_lib.cli_lessons import lessons_app
-from course_lib.cli_weights import Config, Offline, open_named, weights_app
+from course_lib.cli_weights import BackboneRate, Config, Freeze, Offline, Weights, find_start, open_named, weights_app
 
 # Nothing heavy is imported here: `course --help` answers at once. Each verb imports what it needs.
 
@@ -78,8 +78,12 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     preset: Annotated[
-        str, typer.Option(help="tiny, or one of the model's full presets (slow without a GPU).")
-    ] = "tiny",
+        str | None, typer.Option(help="tiny (the default), or one of the model's full presets (slow without a GPU).")
+    ] = None,
+    weights: Weights = None,
+    freeze: Freeze = None,
+    backbone_rate: BackboneRate = 1.0,
+    offline: Offline = False,
     precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = None,
@@ -88,13 +92,13 @@ def train(
 ) -> None:
     """Train a detector on any COCO data set. Ctrl-C saves; --resume goes on.
 
-    Input size, anchors and schedule follow from the data and the budget.
+    Input size, anchors and schedule follow from the data and the budget. With --weights a detector keeps its own input
+    size and anchors, and what predicts classes starts afresh if the data has others.
     """
-    from course_lib.detectors.presets import get_preset
     from course_lib.engine.recipe import Recipe
     from course_lib.engine.run import pick_precision, train_run
 
-    chosen = get_preset(preset, model)
+    chosen, start = find_start(model, preset, weights, freeze, backbone_rate, offline=offline)
     _set_threads(threads)
     recipe = Recipe(
         minutes=minutes,
@@ -103,6 +107,7 @@ def train(
         batch_size=batch_size,
         precision=pick_precision(precision),
         learning_rate=learning_rate,
+        backbone_rate=backbone_rate,
     )
     train_data = _open(data, images, annotations, "train")
     val_data = None
@@ -114,7 +119,14 @@ def train(
         val_data = _open(None, val_images, val_annotations, "val", label_map=train_data.label_map)
     try:
         trainer = train_run(
-            chosen, recipe, train_data=train_data, val_data=val_data, out=out, resume=resume, device=device
+            chosen,
+            recipe,
+            train_data=train_data,
+            val_data=val_data,
+            out=out,
+            start=start,
+            resume=resume,
+            device=device,
         )
     except KeyboardInterrupt:
         print(

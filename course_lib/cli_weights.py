@@ -30,6 +30,20 @@ Labels = Annotated[Path | None, typer.Option(help="A COCO JSON whose categories 
 NumClasses = Annotated[int | None, typer.Option(min=1, help="Start the class predictor afresh for so many classes.")]
 Partial = Annotated[bool, typer.Option("--allow-partial", help="Take a file that lacks tensors or has more.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use torch's cache alone.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Start from a run, a file or a published detector, or from a backbone alone, such as resnet18.",
+    ),
+]
+Freeze = Annotated[
+    int | None,
+    typer.Option(
+        help="With --weights: how much of the backbone stays as it is; 1 is the stem, 2 also the first stage."
+    ),
+]
+BackboneRate = Annotated[float, typer.Option(help="With --weights: the backbone's share of the learning rate.")]
 
 
 @weights_app.command("import")
@@ -101,3 +115,20 @@ def open_named(source, config=None, labels=None, num_classes=None, partial=False
         partial=partial,
         download=not offline,
     )
+
+
+def find_start(model, preset, weights, freeze, backbone_rate, *, offline):
+    """The preset of a training, and the weights that it starts from or None."""
+    from course_lib.detectors.presets import get_preset
+    from course_lib.engine.fine_tune import start_from, with_frozen
+
+    if weights is None:
+        if freeze or backbone_rate != 1:
+            raise ValueError(
+                "--freeze and --backbone-rate spare what weights know; random ones know nothing: add --weights"
+            )
+        start, chosen = None, get_preset(preset or "tiny", model)
+    else:
+        start = start_from(weights, model, preset, download=not offline)
+        chosen = start.preset
+    return (chosen if freeze is None else with_frozen(chosen, freeze)), start

@@ -217,6 +217,24 @@ def test_train_on_a_plain_folder(course, data, tmp_path):
     refused(half, "--val-images and --val-annotations belong together")
 
 
+def test_train_from_weights(course, data, trained, tmp_path):
+    fine = ["--weights", trained, "--freeze", 2, "--backbone-rate", 0.5]
+    code, out, _ = course(*training(data, tmp_path / "run", iterations=1), *fine)
+    assert code == 0
+    assert "the detector starts from course file weights.safetensors" in out
+    assert "frozen: the stem, stage 1 of the backbone, " in out
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["weights"] == {"source": str(trained)}
+    assert config["recipe"]["backbone_rate"] == 0.5
+    assert config["preset"]["backbone"]["frozen_stages"] == 2
+    before, after = (load_tensors(run / WEIGHTS)[0] for run in (trained, tmp_path / "run"))
+    still = {name for name in after if torch.equal(after[name], before[name])}
+    frozen = {n for n in after if n.startswith(("backbone.conv1.", "backbone.bn1.", "backbone.layer1."))}
+    assert {n for n in still if n.startswith("backbone.")} == frozen
+    assert course(*training(data, tmp_path / "run", iterations=1), *fine, "--resume")[0] == 0
+    refused(course(*training(data, tmp_path / "run", iterations=1), "--resume"), "was started with ")
+
+
 @pytest.mark.parametrize(
     "arguments, texts",
     [
@@ -229,6 +247,10 @@ def test_train_on_a_plain_folder(course, data, tmp_path):
         (["train", "retinanet", "--iterations", "1", "--images", "x"], ["which data?"]),
         (["train", "retinanet", "--iterations", "1", "--data", "none"], ["none", "no such file"]),
         (["train", "retinanet", "--iterations", "1", "--data", "x", "--images", "y"], ["not both"]),
+        (["train", "retinanet", "--iterations", "1", "--freeze", "2"], ["random ones know nothing: add --weights"]),
+        (["train", "retinanet", "--iterations", "1", "--backbone-rate", "0.1"], ["know nothing: add --weights"]),
+        (["train", "ssd", "--iterations", "1", "--weights", "town_retinanet"], ["town_retinanet is a retinanet"]),
+        (["train", "retinanet", "--iterations", "1", "--weights", "none"], ["no such file, and no model of that name"]),
     ],
 )
 def test_train_refuses(course, tmp_path, monkeypatch, arguments, texts):

@@ -95,7 +95,7 @@ def _quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
     return float(values[order][np.searchsorted(np.cumsum(weights[order]), q).clip(max=len(values) - 1)])
 
 
-def fit(preset: Preset, recipe: Recipe, stats: BoxStatistics) -> tuple[Preset, Recipe]:
+def fit(preset: Preset, recipe: Recipe, stats: BoxStatistics, *, keep: bool = False) -> tuple[Preset, Recipe]:
     """The preset and the recipe, made for this data and this budget.
 
     Args:
@@ -103,8 +103,9 @@ def fit(preset: Preset, recipe: Recipe, stats: BoxStatistics) -> tuple[Preset, R
             they belong to published weights.
         recipe: gets the preset's learning rate and an augmentation, unless they are set.
         stats: of the training split.
+        keep: let the preset be as it is, for the training starts from weights that were made with it.
     """
-    if preset.input.resize == "fit":
+    if preset.input.resize == "fit" and not keep:
         divisor = preset.input.divisor
         size = recipe.input_size or input_size(stats, recipe, divisor=divisor)
         size = tuple(max(2, math.ceil(side / divisor)) * divisor for side in size)

@@ -16,6 +16,8 @@ class Recipe:
         batch_size: images a step.
         optimizer: "adamw" or "sgd" (momentum 0.9).
         learning_rate: the peak; None is the preset's, which `engine.plan.fit` fills in, and `PEAK_RATE` without one.
+        backbone_rate: the backbone's share of that rate, above 0 and at most 1; little of it keeps what pretrained
+            weights know.
         weight_decay: of the optimizer; norms and biases are not decayed.
         warmup: share of the budget over which the rate rises linearly; then it falls as a cosine to 1 % of the peak.
         clip: largest gradient norm.
@@ -35,6 +37,7 @@ class Recipe:
     batch_size: int = 8
     optimizer: str = "adamw"
     learning_rate: float | None = None
+    backbone_rate: float = 1.0
     weight_decay: float = 0.02
     warmup: float = 0.03
     clip: float = 10.0
@@ -50,6 +53,11 @@ class Recipe:
             raise ValueError("give the budget as minutes or as iterations, one of the two")
         if self.augmentation not in ("auto", "flip", "strong"):
             raise ValueError(f"augmentation must be auto, flip or strong, not {self.augmentation!r}")
+        if not 0 < self.backbone_rate <= 1:
+            raise ValueError(
+                f"backbone_rate is a share of the learning rate, above 0 and at most 1, not {self.backbone_rate}; "
+                "to leave the backbone as it is, freeze all its stages"
+            )
 
     @property
     def peak_rate(self) -> float:

@@ -6,11 +6,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from tqdm.auto import tqdm
 
 from course_lib import __version__
 from course_lib.datasets.coco import CocoDetection
 from course_lib.detectors.presets import Preset, preset_to_dict
 from course_lib.engine import checkpoint
+from course_lib.engine.fine_tune import Start, in_words
 from course_lib.engine.plan import box_statistics, fit
 from course_lib.engine.recipe import SCALES, Recipe
 from course_lib.engine.train import Trainer
@@ -23,6 +25,7 @@ def train_run(
     train_data: CocoDetection,
     val_data: CocoDetection | None,
     out: Path,
+    start: Start | None = None,
     resume: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -31,11 +34,14 @@ def train_run(
     """Train a detector into a run folder, or go on with the run that lies there.
 
     Args:
-        preset: the model; its input size and anchors are fitted to the data (`engine.plan`).
+        preset: the model; its input size and anchors are fitted to the data (`engine.plan`), unless it starts from a
+            detector's weights.
         recipe: how to train.
         train_data, val_data: the splits; with None for the second no AP is measured on the way. A detector that learns
             masks (`uses_masks`) gets them, one that learns stuff also the panoptic files beside the instances.
         out: the run folder, made if it is not there.
+        start: weights to start from (`engine.fine_tune`), whose preset is `preset`, perhaps with other stages frozen;
+            random ones by default.
         resume: go on from the folder's last checkpoint; the settings must be the same.
         device: "auto", "cpu", "cuda" or "mps".
         progress: show a bar.
@@ -50,23 +56,28 @@ def train_run(
         OSError: if the folder cannot be written.
         KeyboardInterrupt: after Ctrl-C, with the state saved.
     """
-    fitted, recipe = fit(preset, recipe, box_statistics(train_data))
+    fitted, recipe = fit(preset, recipe, box_statistics(train_data), keep=start is not None and start.whole)
     if hasattr(fitted, "num_stuff"):
         train_data = train_data.with_panoptic()
         fitted = replace(fitted, num_stuff=len(train_data.panoptic.stuff_map))
     torch.manual_seed(recipe.seed)  # the weights' initial values come from torch's global generator
-    model = fitted.build(len(train_data.label_map)).to(pick_device(device))
+    model = fitted.build(len(train_data.label_map))
+    stuff_map = None if train_data.panoptic is None else train_data.panoptic.stuff_map
+    report = None if start is None else start.load(model, train_data.label_map, stuff_map)
+    said = in_words(start, report, model)
+    model = model.to(pick_device(device))
     if getattr(model, "uses_masks", False):
         train_data = train_data.with_masks()
     header = {
         "preset": preset_to_dict(fitted),
         "label_map": train_data.label_map.to_dict(),
         "recipe": asdict(recipe),
+        "weights": {"source": None if start is None else start.source},
         "data": {"images": str(train_data.images), "annotations": str(train_data.annotations)},
         "course_lib": __version__,
     }
-    if train_data.panoptic is not None:
-        header["stuff_map"] = train_data.panoptic.stuff_map.to_dict()
+    if stuff_map is not None:
+        header["stuff_map"] = stuff_map.to_dict()
     header = json.loads(json.dumps(header))  # as it will be read back
     out = Path(out)
     if resume and (out / checkpoint.CONFIG).exists():
@@ -84,8 +95,9 @@ def train_run(
         progress=progress,
         watch=watch,
     )
-    if resume:
-        trainer.resume()
+    resumed = resume and trainer.resume()
+    if said and progress and not resumed:
+        tqdm.write("\n".join(said))
     trainer.run()
     return trainer
 
@@ -103,7 +115,9 @@ def _claim(out: Path, header: dict) -> None:
 
 def _check_same(old: dict, new: dict, out: Path) -> None:
     """Refuse to go on with a run under other settings: the result would be neither the one nor the other."""
-    for part in ("recipe", "label_map", "preset"):
+    if "recipe" in old:  # perhaps of a run that is older than some settings
+        old = {"weights": {"source": None}} | old | {"recipe": asdict(Recipe(iterations=1)) | old["recipe"]}
+    for part in ("recipe", "weights", "label_map", "preset"):
         if part not in old:
             raise ValueError(f"{out / checkpoint.CONFIG} is not this course's: it has no {part}; choose another --out")
         for key in old[part]:

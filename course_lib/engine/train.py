@@ -129,7 +129,7 @@ class Trainer:
         """One iteration: batch, losses, gradient, update, moving average."""
         factor = learning_rate_factor(self.progress_made(), self.recipe.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.peak_rate * factor
+            group["lr"] = self.recipe.peak_rate * factor * group["lr_scale"]
         if (generator := getattr(self.model, "generator", None)) is not None:  # of a detector that samples
             generator.manual_seed(mix(self.recipe.seed, 3, self.iteration))
         images, targets = self.batches[self.iteration]
@@ -273,13 +273,28 @@ def fast_memory_format(model: nn.Module) -> torch.memory_format:
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer; vectors (norms, biases) are not decayed.
 
+    Each group's `lr_scale` is its share of the learning rate; the backbone's parameters have groups of their own only
+    if their share is another.
+
     Raises:
-        ValueError: for an unknown optimizer.
+        ValueError: for an unknown optimizer, or a rate for a backbone that is frozen as a whole.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
+    shares = [(trainable, 1.0)]
+    if recipe.backbone_rate != 1:
+        of_backbone = set(model.backbone.parameters())
+        if of_backbone.isdisjoint(trainable):
+            raise ValueError(
+                f"backbone_rate is {recipe.backbone_rate}, but all of the backbone is frozen: leave it at 1"
+            )
+        shares = [
+            ([p for p in trainable if p not in of_backbone], 1.0),
+            ([p for p in trainable if p in of_backbone], recipe.backbone_rate),
+        ]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if (p.ndim > 1) == decayed], "weight_decay": decay, "lr_scale": share}
+        for parameters, share in shares
+        for decayed, decay in ((True, recipe.weight_decay), (False, 0.0))
     ]
     match recipe.optimizer:
         case "adamw":

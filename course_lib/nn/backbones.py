@@ -111,7 +111,8 @@ class ResNet(nn.Module):
             images: a 3×3 convolution at stride 2, and the first stage takes the other stride in place of the pooling.
         norm: see `make_norm`; `norm_eps` its epsilon.
         stride_in: "3x3" or "1x1", see `Bottleneck`.
-        frozen_stages: 0 trains everything, 1 freezes the stem, 2 the stem and the first stage, and so on.
+        frozen_stages: 0 trains everything, 1 freezes the stem, 2 the stem and the first stage, and so on, as in
+            Detectron2's FREEZE_AT. What is frozen evaluates always, so that a batch norm keeps its statistics, too.
         levels: the outputs wanted, of "c2", "c3", "c4", "c5".
 
     Shapes: (B, 3, H, W) to {"c3": (B, channels["c3"], H/8, W/8), …}.
@@ -166,16 +167,24 @@ class ResNet(nn.Module):
             self.channels[f"c{stage + 1}"] = channels
         self.levels = tuple(levels)
         initialise(self)
-        self._freeze(frozen_stages)
+        self.frozen_stages = frozen_stages
+        for module in self._frozen():
+            module.requires_grad_(False)
+        self.train()
 
     def _stages(self) -> list[nn.Sequential]:
         return [getattr(self, f"layer{i}") for i in range(1, len(self.channels) + 1)]
 
-    def _freeze(self, stages: int) -> None:
+    def _frozen(self) -> list[nn.Module]:
         parts = [(self.conv1, self.bn1), *((stage,) for stage in self._stages())]
-        for part in parts[:stages]:
-            for module in part:
-                module.requires_grad_(False)
+        return [module for part in parts[: self.frozen_stages] for module in part]
+
+    def train(self, mode: bool = True) -> "ResNet":
+        """Train, or evaluate; what is frozen evaluates in either mode."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Feature maps of the wanted levels for normalised images (B, 3, H, W)."""

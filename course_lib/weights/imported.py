@@ -67,10 +67,20 @@ def with_classes(found: Imported, label_map: LabelMap) -> Imported:
 
 
 def class_tensors(preset: Preset) -> list[str]:
-    """The names of the tensors whose shape depends on the number of classes."""
+    """The names of the tensors whose shape depends on the number of classes; of things, if it also tells stuff."""
     with without_initialisation():
-        few, more = (preset.build(classes).state_dict() for classes in (3, 4))
-    return [name for name, value in few.items() if value.shape != more[name].shape]
+        return _of_other_shapes(preset.build(3), preset.build(4))
+
+
+def stuff_tensors(preset: Preset) -> list[str]:
+    """The names of the tensors whose shape depends on the number of classes of stuff."""
+    with without_initialisation():
+        return _of_other_shapes(*(replace(preset, num_stuff=count).build(3) for count in (3, 4)))
+
+
+def _of_other_shapes(few: nn.Module, more: nn.Module) -> list[str]:
+    shapes = {name: value.shape for name, value in more.state_dict().items()}
+    return [name for name, value in few.state_dict().items() if value.shape != shapes[name]]
 
 
 def check_finite(model: nn.Module, source: str) -> None:

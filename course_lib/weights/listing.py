@@ -9,6 +9,7 @@ from torchvision.models import get_model_weights
 from course_lib.weights.detectron2.checkpoint import write_checkpoint
 from course_lib.weights.detectron2.config import settings_of, write_config
 from course_lib.weights.imported import Imported
+from course_lib.weights.torchvision.imagenet import BACKBONES
 from course_lib.weights.torchvision.models import MODELS, cached
 from course_lib.weights.zoo import ZOO, read_manifest
 
@@ -54,6 +55,7 @@ def format_models(models: list[dict]) -> str:
         "Files: torchvision's .pth of these models; Detectron2's .pkl and .pth of RetinaNet, Faster and "
         "Mask R-CNN with a pyramid, and Panoptic FPN."
     )
+    lines.append(f"Backbones for `course train MODEL --weights`: {', '.join(BACKBONES)}.")
     return "\n".join(lines)
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from course_lib.datasets.label_map import LabelMap
 from course_lib.detectors.presets import preset_from_dict
-from course_lib.weights.detectron2.checkpoint import read_checkpoint
+from course_lib.weights.detectron2.checkpoint import Checkpoint, read_checkpoint
 from course_lib.weights.detectron2.models import import_detectron2
 from course_lib.weights.files import load_detector
 from course_lib.weights.imported import Imported, generic_labels, with_classes
 from course_lib.weights.keys import LoadReport
-from course_lib.weights.torchvision.models import FAMILIES, MODELS, import_state, import_torchvision
+from course_lib.weights.torchvision.imagenet import BACKBONES, Backbone, backbone_of, is_backbone, open_backbone
+from course_lib.weights.torchvision.models import FAMILIES, MODELS, import_state, import_torchvision, published_weights
 from course_lib.weights.zoo import ZOO, read_manifest, zoo_entry
 
 RUN_WEIGHTS = "weights.safetensors"
@@ -29,7 +30,7 @@ def open_weights(
 
     Args:
         source: a run folder, a file (our safetensors, torchvision's `.pth`, Detectron2's `.pkl` or `.pth`), a model
-            that torchvision publishes, or one of the course's zoo.
+            that torchvision publishes, a member of its weights enums by name, or one of the course's zoo.
         config: Detectron2's YAML, with its file.
         label_map: of the labels of a peer's file; COCO's or numbers by default.
         num_classes: start the class predictor afresh for so many classes; all else keeps its weights.
@@ -42,20 +43,42 @@ def open_weights(
         OSError: if the net cannot be reached.
     """
     path = Path(source)
-    if str(source) in MODELS and not path.exists():
+    if not path.exists() and published_weights(str(source), MODELS):
         found = import_torchvision(str(source), label_map=label_map, download=download)
     elif path.is_dir() or path.suffix == ".safetensors":
         found = _ours(path / RUN_WEIGHTS if path.is_dir() else path)
     elif path.exists():
-        found = _theirs(path, config, label_map, partial)
+        found = _theirs(path, read_checkpoint(path), config, label_map, partial)
     elif _in_zoo(str(source)):
         found = _ours(ZOO / zoo_entry(str(source))["file"])
+    elif published_weights(str(source), BACKBONES):
+        raise ValueError(
+            f"{source} is a backbone without a detector; `course train MODEL --weights {source}` starts from it"
+        )
     else:
-        names = published()
-        near = difflib.get_close_matches(str(source), names, n=1)
+        near = difflib.get_close_matches(str(source), [*published(), *BACKBONES], n=1)
         hint = f"did you mean {near[0]}?" if near else "`course weights list` says which models there are"
         raise FileNotFoundError(f"{source}: no such file, and no model of that name; {hint}")
     return found if num_classes is None else with_classes(found, generic_labels(num_classes))
+
+
+def open_start(source: str | Path, *, download: bool = True) -> Imported | Backbone:
+    """What a training can start from: a detector, as `open_weights` finds it, or torchvision's ImageNet classifier.
+
+    Args:
+        source: what `open_weights` takes, or a classifier: a name of `BACKBONES`, a member of its enum, its file.
+        download: whether published weights may be fetched from the net.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: as `open_weights`.
+    """
+    path = Path(source)
+    if not path.exists() and published_weights(str(source), BACKBONES):
+        return open_backbone(str(source), download=download)
+    if path.is_file() and path.suffix != ".safetensors":
+        checkpoint = read_checkpoint(path)
+        return backbone_of(path, checkpoint.state) if is_backbone(checkpoint.state) else _theirs(path, checkpoint)
+    return open_weights(source, download=download)
 
 
 def published() -> list[str]:
@@ -75,8 +98,13 @@ def _ours(path: Path) -> Imported:
     return Imported(model, preset_from_dict(header["preset"]), label_map, report, source, stuff_map=stuff)
 
 
-def _theirs(path: Path, config: Path | None, label_map: LabelMap | None, partial: bool) -> Imported:
-    checkpoint = read_checkpoint(path)
+def _theirs(
+    path: Path,
+    checkpoint: Checkpoint,
+    config: Path | None = None,
+    label_map: LabelMap | None = None,
+    partial: bool = False,
+) -> Imported:
     if config is None and any(family.sign in checkpoint.state for family in FAMILIES):
         return import_state(path, checkpoint.state, label_map=label_map)
     return import_detectron2(path, config=config, label_map=label_map, partial=partial, checkpoint=checkpoint)

@@ -150,6 +150,20 @@ def test_frozen_stages_get_no_gradient_and_the_rest_does():
     assert all(p.grad.abs().sum() > 0 for layer in (net.layer2, net.layer3, net.layer4) for p in layer.parameters())
 
 
+def test_frozen_stages_evaluate_always():
+    net = ResNet(
+        blocks=(1, 1, 1, 1), bottleneck=False, stem_width=8, widths=(8, 8, 8, 8), norm="batch", frozen_stages=2
+    )
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    images = torch.rand(2, 3, 64, 64)
+    net(images)
+    net.train()(images)
+    moved = {name.split(".")[0] for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"layer2", "layer3", "layer4"}
+    assert not net.bn1.training and not net.layer1.training and net.layer2.training
+    assert not any(m.training for m in net.eval().modules())
+
+
 def test_initialisation_keeps_the_variance():
     # He et al. 2015: a ReLU layer's weights have variance 2 / fan_out.
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ from course_lib.weights.imported import finite
 from course_lib.weights.labels import coco_labels, coco_stuff, torchvision_labels
 from course_lib.weights.sources import open_weights, published
 from course_lib.weights.torchvision import models
-from course_lib.weights.torchvision.models import MODELS, cached, fetch, import_torchvision, load_backbone
+from course_lib.weights.torchvision.models import MODELS, cached, fetch, import_torchvision
 
 
 @pytest.fixture
@@ -201,21 +201,3 @@ def test_coco_s_labels():
     assert (stuff.names[52], stuff.category_ids[52]) == ("rug-merged", 200)
     with pytest.raises(ValueError, match="3 names for 5 classes"):
         torchvision_labels(["a", "b", "c"], 5)
-
-
-@pytest.mark.parametrize("name, depth", [("resnet18", 18), ("resnet50", 50)])
-def test_imagenet_s_backbones(name, depth):
-    from course_lib.nn.backbones import BLOCKS, ResNet
-
-    with without_initialisation():
-        state = getattr(torchvision.models, name)(weights=None).state_dict()
-    state = {k: torch.zeros_like(v) for k, v in state.items()}
-    backbone = ResNet(blocks=BLOCKS[depth], bottleneck=depth >= 50)
-    model = torch.nn.Module()
-    model.backbone = backbone
-    counters = {k for k in state if k.endswith("num_batches_tracked")}
-    report = load_backbone(model, {k: v for k, v in state.items() if k not in counters})
-    assert report.ignored == ("fc.weight", "fc.bias")
-    assert (backbone.layer4[0].conv1.weight == 0).all()
-    with pytest.raises(ValueError, match="no value for"):
-        load_backbone(model, {"conv1.weight": torch.zeros(64, 3, 7, 7)})

@@ -57,13 +57,14 @@ def _family(state: Mapping[str, Tensor]) -> str:
         return "mask_rcnn" if "roi_heads.mask_head.predictor.weight" in state else "faster_rcnn"
     raise ValueError(
         "these are not all tensors of a RetinaNet, of a Faster or Mask R-CNN with a pyramid, or of a Panoptic FPN; a "
-        "backbone alone needs a config and leave to be partial"
+        "backbone alone needs a config and leave to be partial (`course weights import --config … --allow-partial`)"
     )
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     """How many different numbers stand where the pattern has its group."""
-    return len({match.group(1) for name in state if (match := re.fullmatch(pattern, name))})
+    compiled = re.compile(pattern)
+    return len({match.group(1) for name in state if (match := compiled.fullmatch(name))})
 
 
 def _rows(state: Mapping[str, Tensor], name: str) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -16,7 +16,7 @@ from course_lib.detectors.presets import SSD300_TORCHVISION, Preset
 from course_lib.weights.blank import without_initialisation
 from course_lib.weights.detectron2.checkpoint import read_torch
 from course_lib.weights.imported import Imported, check_finite, generic_labels, with_classes
-from course_lib.weights.keys import LoadReport, load_renamed
+from course_lib.weights.keys import LoadReport
 from course_lib.weights.labels import torchvision_labels
 from course_lib.weights.torchvision.faster_rcnn import faster_rcnn_from_torchvision, faster_rcnn_preset
 from course_lib.weights.torchvision.mask_rcnn import mask_rcnn_from_torchvision, mask_rcnn_preset
@@ -67,7 +67,7 @@ def import_torchvision(
     """A torchvision detector.
 
     Args:
-        source: a name of `MODELS`, a member of torchvision's weights enums, or a file with a state dict.
+        source: a name of `MODELS`, a member of torchvision's weights enums, its name, or a file with a state dict.
         label_map: of its labels; by default what torchvision's metadata say, or numbers.
         num_classes: start the class predictor afresh for so many classes, everything else keeps its weights; the
             report names what is fresh. Draws from torch's global generator.
@@ -79,8 +79,8 @@ def import_torchvision(
         ValueError: for an unknown name, a damaged file (one in the cache is removed), other weights than a detector's
             of these families, NaN or infinity.
     """
-    weights = _published(source)
-    path = Path(source) if weights is None else fetch(weights, download=download)
+    weights = published_weights(source, MODELS)
+    path = Path(str(source)) if weights is None else fetch(weights, download=download)
     state = read_state(path)
     found = import_state(path, state, weights.meta["categories"] if weights else None, label_map)
     if num_classes is not None:
@@ -121,16 +121,6 @@ def _usual(num_classes: int) -> LabelMap:
     if len(categories) - num_classes in (0, 1):
         return torchvision_labels(categories, num_classes)
     return generic_labels(num_classes)
-
-
-def load_backbone(model: nn.Module, state: State) -> LoadReport:
-    """Load torchvision's ImageNet weights of a ResNet or ResNeXt into a detector's backbone; its heads stay.
-
-    Raises:
-        ValueError: if they are another network's; nothing is loaded.
-    """
-    rules = [(r"fc\..*", None), (r"(.*)", r"\1")]
-    return load_renamed(model.backbone, state, rules)
 
 
 def cached(weights: WeightsEnum) -> Path:
@@ -178,11 +168,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _published(source: str | Path | WeightsEnum) -> WeightsEnum | None:
-    if isinstance(source, WeightsEnum):
-        return source
-    if isinstance(source, str) and source in MODELS:
-        return get_model_weights(source).DEFAULT
+def published_weights(source: str | Path | WeightsEnum, names: Iterable[str]) -> WeightsEnum | None:
+    """The member of torchvision's weights enums that is meant, if it is of one of these models.
+
+    Args:
+        source: a member, its name ("ResNet50_Weights.IMAGENET1K_V1"), or a model's, which means its default.
+        names: of the models.
+    """
+    for name in names:
+        members = get_model_weights(name)
+        if source == name:
+            return members.DEFAULT
+        for member in members:
+            if source in (member, str(member)):
+                return member
     return None
 
 
