@@ -14,7 +14,7 @@ NBVAL = --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitiz
 help: ## list the targets (this text)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-tour: $(READY) ## the main job: make a data set, train a detector, measure it, write runs/tour/report.html
+tour: $(READY) ## the main job: make a data set, train three networks, measure them, write runs/tour/report.html
 	.venv/bin/course tour
 
 lab: $(READY) ## make or update your workspace of unsolved notebooks, open it in JupyterLab

@@ -250,7 +250,10 @@ def predict(
     score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what is less certain.")] = 0.5,
     device: Device = "auto",
 ) -> None:
-    """Detect on pictures: for each an overlay (PNG) and its detections (JSON); of a panoptic run its maps, too."""
+    """Detect on pictures: for each an overlay (PNG) and its detections (JSON); of a panoptic run its maps, too.
+
+    The maps' images count from 1; `course evaluate --save` writes those of a data set under its own ids.
+    """
     from course_lib.datasets.label_map import LabelMap
     from course_lib.engine.model_files import load_model
     from course_lib.engine.predict import find_images, predict_files
@@ -280,18 +283,18 @@ def predict(
 @app.command()
 def tour(
     out: Annotated[Path, typer.Option(help="The folder for data, runs and report.")] = Path("runs/tour"),
-    minutes: Annotated[float, typer.Option(min=0.05, help="Training time of both together.")] = 3.8,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Training time of all together.")] = 5.0,
     images: Annotated[int, typer.Option(min=16, help="Training images; an eighth as many for validation.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Of the training; the Town stays the same.")] = 0,
     precision: Precision = "auto",
     threads: Threads = None,
 ) -> None:
-    """The course in five minutes: make a Town, train a RetinaNet and a Faster R-CNN, measure them, write report.html.
+    """The course in six minutes: make a Town, train three networks on it, measure them, write report.html.
 
     Run again after a break, it goes on where it stopped.
     """
     from course_lib.engine.run import pick_precision
-    from course_lib.engine.tour import run_tour
+    from course_lib.engine.tour import headline, run_tour
 
     _set_threads(threads)
     try:
@@ -299,8 +302,7 @@ def tour(
     except KeyboardInterrupt:
         print("\nStopped; nothing is lost. The same command goes on.", file=sys.stderr)
         raise typer.Exit(130) from None
-    first, second = (report[family]["summary"]["AP"] for family in ("retinanet", "faster_rcnn"))
-    print(f"RetinaNet AP {first:.3f}, Faster R-CNN AP {second:.3f} on Town val. Open {out / 'report.html'}")
+    print(f"{headline(report)} on Town val. Open {out / 'report.html'}")
 
 
 @app.command()

@@ -321,12 +321,14 @@ def test_the_tour_reports_its_result(course, tmp_path, monkeypatch):
 
     def run_tour(out, **options):
         asked.update(options, out=out)
-        return {"retinanet": {"summary": {"AP": 0.51234}}, "faster_rcnn": {"summary": {"AP": 0.4}}}
+        detectors = {"retinanet": {"summary": {"AP": 0.51234}}, "faster_rcnn": {"summary": {"AP": 0.4}}}
+        return detectors | {"panoptic_fpn": {"summary": {"AP": 0.2}, "pq": {"all": {"pq": 0.3}}}}
 
     monkeypatch.setattr("course_lib.engine.tour.run_tour", run_tour)
     code, out, _ = course("tour", "--out", tmp_path / "tour", "--minutes", 2, "--images", 32, "--seed", 3)
     assert code == 0
-    assert f"RetinaNet AP 0.512, Faster R-CNN AP 0.400 on Town val. Open {tmp_path / 'tour' / 'report.html'}" in out
+    found = "RetinaNet AP 0.512, Faster R-CNN AP 0.400, Panoptic FPN PQ 0.300"
+    assert f"{found} on Town val. Open {tmp_path / 'tour' / 'report.html'}" in out
     assert (asked["minutes"], asked["images"], asked["seed"], asked["out"]) == (2.0, 32, 3, tmp_path / "tour")
     assert asked["precision"] in ("fp32", "bf16")
 

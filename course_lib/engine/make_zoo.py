@@ -55,7 +55,7 @@ _PYRAMID = replace(
     input=replace(TINY.input, resize="none"),
 )
 ANIMALS = {
-    # As `course tour` trains it, with the iterations that two quiet cores do in its 3.8 minutes.
+    # As `course tour` trains it, only longer: with the iterations that two quiet cores do in 3.8 minutes.
     "town_retinanet": Animal(preset=TINY, recipe=Recipe(iterations=4000), train=4000, val=500, config=TownConfig()),
     # What lesson 04 looks into.
     "town_pyramid": Animal(

@@ -69,7 +69,8 @@ def predict_files(
 ) -> list[Prediction]:
     """Detect on each picture and write `NAME.png` (overlay) and `NAME.json` into `out`.
 
-    Of a panoptic detector also `panoptic.json` and `panoptic/NAME.png`, in COCO's format; images count from 1 there.
+    Of a panoptic detector also `panoptic.json` and `panoptic/NAME.png`, in COCO's format; images count from 1 there
+    (`evaluate_panoptic` writes those of a data set, under its ids).
 
     A picture that cannot be read does not stop the others: its error stands in its `Prediction`.
 

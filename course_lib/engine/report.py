@@ -20,18 +20,20 @@ def render_report(
     dataset: CocoDetection,
     outputs: Mapping[str, Sequence[Mapping]],
     mistakes: Sequence[Mistake],
+    panoptic: Sequence[str],
 ) -> str:
-    """The report as HTML: RetinaNet in full, and the other detectors beside it.
+    """The report as HTML: RetinaNet in full, the other detectors beside it, and the panoptic page.
 
     Args:
         facts: what `report.json` holds.
-        logs: the training log of each detector, by family.
+        logs: the training log of everything that was trained, by family.
         dataset: the validation images.
-        outputs: each detector's, for each of the images.
+        outputs: for each of the images, of each detector that finds boxes alone.
         mistakes: of RetinaNet's, to be shown.
+        panoptic: the sections of the panoptic page, HTML; or what stands in its place.
     """
     model, town = facts["retinanet"], facts["town"]
-    summary, rivals = model["summary"], [family for family in logs if family != "retinanet"]
+    summary, rivals = model["summary"], [family for family in outputs if family != "retinanet"]
     precision = {name: (np.linspace(0, 1, len(p)), np.array(p)) for name, p in model["curves"].items()}
     sections = [
         "<h1>RetinaNet, trained from scratch on this machine</h1>",
@@ -40,7 +42,7 @@ def render_report(
         f'<p class="figure">AP {number(summary["AP"])}</p>',
         "<p>Average precision, the mean over classes and over ten overlaps from 0.50 to 0.95. "
         f"At an overlap of 0.50 alone it is {number(summary['AP50'])}, at 0.75 {number(summary['AP75'])}.</p>",
-        _summary_table({TITLES[family]: facts[family]["summary"] for family in logs}),
+        _summary_table({TITLES[family]: facts[family]["summary"] for family in outputs}),
         "<h2>How it learned</h2>",
         figure(
             learning_curve(logs["retinanet"]),
@@ -63,6 +65,7 @@ def render_report(
         '<p>The most confident wrong answers, then the largest objects that were missed.</p><div class="row">',
         *[figure(draw_mistake(dataset, outputs["retinanet"], m.index, scale=3), m.text, m.text) for m in mistakes],
         "</div>",
+        *panoptic,
         "<h2>How hard the task is</h2>",
         f"<p>{town['objects_per_image']} objects an image; {town['share_under_14_px']:.0%} are under 14 pixels on "
         f"their longer side, and of {town['share_over_a_third_hidden']:.0%} more than a third is hidden.</p>",
@@ -72,7 +75,7 @@ def render_report(
         *[text for family in logs for text in _settings_of(facts, family)],
         settings("Town", town),
     ]
-    return page(f"{' and '.join(TITLES[family] for family in logs)} on Town", sections)
+    return page(f"{', '.join(TITLES[family] for family in logs)} on Town", sections)
 
 
 def _beside(facts: Mapping, logs: Mapping[str, Sequence[Mapping]], family: str) -> list[str]:

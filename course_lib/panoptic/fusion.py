@@ -119,7 +119,9 @@ def place_instances(
     height, width = canvas.panoptic.shape
     regions = _regions(boxes, len(masks), height, width)
     panoptic, pixels = canvas.panoptic.numpy(), masks.cpu().numpy()  # small pieces: numpy has no threads to wake
-    order = torch.argsort(-scores)  # equal scores come as torch's sort leaves them, as in Detectron2
+    # Not a stable sort: Detectron2 has none, and in its recorded maps (`data/peers`) there are equal scores that a
+    # stable one leaves in another order.
+    order = torch.argsort(-scores)
     for instance, score, label in zip(order.tolist(), scores[order].tolist(), labels[order].tolist()):
         if score < spec.score:
             break

@@ -123,15 +123,20 @@ def draw_panoptic_comparison(
     names: Sequence[str],
     stuff: Sequence[str],
     scale: int | str = "auto",
+    columns: int | None = None,
 ) -> Image.Image:
-    """Truth, prediction and errors side by side; arguments as of `draw_panoptic` and `panoptic_errors`."""
+    """Picture, truth, prediction and errors side by side, or in rows of `columns`.
+
+    The other arguments are as of `draw_panoptic` and `panoptic_errors`.
+    """
     labels = {"names": names, "stuff": stuff, "scale": scale}
     pictures = [
+        enlarge(to_picture(image), scale)[0],
         draw_panoptic(image, truth_ids, truth, **labels),
         draw_panoptic(image, found_ids, found, **labels),
         draw_errors(image, panoptic_errors(truth_ids, truth, found_ids, found), scale=scale),
     ]
-    return side_by_side(pictures, ["truth", "prediction", "errors"])
+    return side_by_side(pictures, ["picture", "truth", "prediction", "errors"], columns=columns)
 
 
 def _mix(color: str, other: str, share: float) -> str:

@@ -5,9 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
 from course_lib import cli
 from course_lib.datasets.coco import open_split
@@ -22,6 +20,7 @@ from course_lib.engine.recipe import Recipe
 from course_lib.engine.train import read_log
 from course_lib.panoptic.format import read_ids
 from course_lib.panoptic.fusion import Canvas, FusionSpec, place_instances
+from tests.engine.outputs import Oracle
 
 FAMILIES = ("panoptic_fpn", "upsnet")
 
@@ -62,34 +61,6 @@ def run(request, town, tmp_path_factory):
     monkeypatch.undo()
     assert not exit.value.code
     return out
-
-
-class Oracle(nn.Module):
-    """Answers with the truth of a data set, image after image, perhaps changed."""
-
-    def __init__(self, dataset, change=lambda answer: None):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-        self.dataset, self.change, self.number = dataset.with_masks(), change, 0
-
-    def forward(self, images):
-        return [self.answer() for _ in images]
-
-    def answer(self):
-        image_id, (_, target) = self.dataset.image_ids[self.number], self.dataset[self.number]
-        self.number += 1
-        plain = ~target["iscrowd"]
-        answer = {key: target[key].as_subclass(torch.Tensor)[plain] for key in ("boxes", "labels", "masks")}
-        answer["scores"] = torch.full((int(plain.sum()),), 0.9)
-        answer["semantic"] = target["semantic"].as_subclass(torch.Tensor)
-        truth = self.dataset.panoptic
-        answer["panoptic"] = torch.from_numpy(truth.ids(image_id))
-        answer["segments"] = [s for s in truth.labelled(image_id) if not s["iscrowd"]]
-        for segment in truth.labelled(image_id):
-            if segment["iscrowd"]:
-                answer["panoptic"][answer["panoptic"] == segment["id"]] = 0
-        self.change(answer)
-        return answer
 
 
 def test_the_truth_is_perfect(val_data):

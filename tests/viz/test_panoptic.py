@@ -133,7 +133,9 @@ def test_errors_in_colour():
 
 def test_side_by_side():
     ids = np.ones((40, 60), dtype=np.int32)
-    sheet = draw_panoptic_comparison(
-        GREY, ids, [stuff(1, 1, area=2400)], ids, [stuff(1, 2, area=2400)], names=NAMES, stuff=STUFF, scale=5
-    )
-    assert sheet.width == 3 * 300 + 2 * 8
+    maps = GREY, ids, [stuff(1, 1, area=2400)], ids, [stuff(1, 2, area=2400)]
+    sheet = draw_panoptic_comparison(*maps, names=NAMES, stuff=STUFF, scale=5)
+    assert sheet.width == 4 * 300 + 3 * 8
+    assert (np.asarray(sheet)[sheet.height // 2, 150] == 128).all()  # the picture comes first, as it is
+    two_rows = draw_panoptic_comparison(*maps, names=NAMES, stuff=STUFF, scale=5, columns=2)
+    assert two_rows.size == (2 * 300 + 8, 2 * sheet.height + 8)

@@ -97,6 +97,8 @@ TITLES = {  # the families' names for a reader
     "yolo": "YOLO",
     "faster_rcnn": "Faster R-CNN",
     "mask_rcnn": "Mask R-CNN",
+    "panoptic_fpn": "Panoptic FPN",
+    "upsnet": "UPSNet",
 }
 
 
