@@ -37,18 +37,17 @@ def learning_rate_factor(progress: float, warmup: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, position)))
 
 
-class Trainer:
-    """One training run: model, moving average, optimizer, batches, and the files that they leave behind.
+class TrainingLoop:
+    """One training run but for what a step learns from: clock, schedule, moving average, log, and the files it leaves.
 
     Args:
         model: a detector in the plain API, on its device.
         recipe: how to train.
-        train_data, val_data: the splits; `val_data` may be None (then no AP on the way).
+        val_data: the images that AP is measured on, on the way; None for none.
         out: the run folder, which exists.
         header: written with the weights so that they can be loaded without the run: preset, classes.
-        size: (height, width) that augmentation produces.
         progress: show a bar.
-        watch: called with the trainer and the loss whenever the log is written, by whoever shows progress otherwise.
+        watch: called with the loop and the loss whenever the log is written, by whoever shows progress otherwise.
     """
 
     def __init__(
@@ -56,26 +55,16 @@ class Trainer:
         model: nn.Module,
         recipe: Recipe,
         *,
-        train_data: CocoDetection,
         val_data: CocoDetection | None,
         out: Path,
         header: dict,
-        size: tuple[int, int],
         progress: bool = True,
-        watch: Callable[["Trainer", float], None] | None = None,
+        watch: Callable[["TrainingLoop", float], None] | None = None,
     ):
-        self.memory_format = fast_memory_format(model)
-        self.model = model.to(memory_format=self.memory_format).train()
+        self.model = model.train()
         self.recipe, self.out, self.header = recipe, out, header
         self.progress, self.watch = progress, watch
-        self.device = next(model.parameters()).device
-        self.train_data, self.val_data = train_data, val_data
-        self.batches = BatchStream(
-            train_data,
-            train_transform(size, scale=SCALES[recipe.augmentation], photometric=recipe.augmentation == "strong"),
-            recipe.batch_size,
-            recipe.seed,
-        )
+        self.val_data = val_data
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(model, recipe)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -126,28 +115,21 @@ class Trainer:
         return self.seconds / (60 * self.recipe.minutes)
 
     def step(self) -> dict[str, Tensor]:
-        """One iteration: batch, losses, gradient, update, moving average."""
+        """One iteration: learning rate, `learn`, moving average."""
         factor = learning_rate_factor(self.progress_made(), self.recipe.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.peak_rate * factor * group["lr_scale"]
-        if (generator := getattr(self.model, "generator", None)) is not None:  # of a detector that samples
-            generator.manual_seed(mix(self.recipe.seed, 3, self.iteration))
-        images, targets = self.batches[self.iteration]
-        images = images.to(self.device).contiguous(memory_format=self.memory_format)
-        moved = [{key: t[key].to(self.device) for key in LEARNT if key in t} for t in targets]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            losses = self.model(images, moved)
-        total = sum(losses.values())
-        if not torch.isfinite(total):
-            ids = [t["image_id"] for t in targets]
-            values = {name: float(value.detach()) for name, value in losses.items()}
-            raise ValueError(f"iteration {self.iteration}: the loss is not finite ({values}) on images {ids}")
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
-        self.optimizer.step()
+        losses = self.learn()
         self._update_average()
         return losses
+
+    def learn(self) -> dict[str, Tensor]:
+        """Take the next batch, its losses and their gradient, and update the model's own weights; returns the losses.
+
+        Raises:
+            ValueError: if the loss is not finite.
+        """
+        raise NotImplementedError
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -225,8 +207,11 @@ class Trainer:
 
     def save_weights(self) -> None:
         """Write `weights.safetensors`: the averaged weights and all that is needed to use them."""
-        header = {**self.header, "iterations": self.iteration, "minutes": round(self.seconds / 60, 3)}
-        checkpoint.save_tensors(self.out / checkpoint.WEIGHTS, self.average, header)
+        checkpoint.save_tensors(self.out / checkpoint.WEIGHTS, self.average, self.final_header())
+
+    def final_header(self) -> dict:
+        """The header, with what was trained in all."""
+        return {**self.header, "iterations": self.iteration, "minutes": round(self.seconds / 60, 3)}
 
     def _record(self, losses: dict[str, Tensor]) -> dict:
         values = {name: round(float(value.detach()), 5) for name, value in losses.items()}
@@ -257,6 +242,50 @@ class Trainer:
         if self.last_ap is not None:
             shown["AP"] = f"{self.last_ap:.3f}"
         bar.set_postfix(shown)
+
+
+class Trainer(TrainingLoop):
+    """A training run of a detector of this library, whose batches depend on (seed, iteration) alone.
+
+    Args:
+        model, recipe, options: see `TrainingLoop`.
+        train_data: what is learnt from.
+        size: (height, width) that augmentation produces.
+    """
+
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, *, train_data: CocoDetection, size: tuple[int, int], **options
+    ):
+        self.memory_format = fast_memory_format(model)
+        super().__init__(model.to(memory_format=self.memory_format), recipe, **options)
+        self.device = next(model.parameters()).device
+        self.train_data = train_data
+        self.batches = BatchStream(
+            train_data,
+            train_transform(size, scale=SCALES[recipe.augmentation], photometric=recipe.augmentation == "strong"),
+            recipe.batch_size,
+            recipe.seed,
+        )
+
+    def learn(self) -> dict[str, Tensor]:
+        """See `TrainingLoop.learn`; a loss that is not finite is reported with the ids of its images."""
+        if (generator := getattr(self.model, "generator", None)) is not None:  # of a detector that samples
+            generator.manual_seed(mix(self.recipe.seed, 3, self.iteration))
+        images, targets = self.batches[self.iteration]
+        images = images.to(self.device).contiguous(memory_format=self.memory_format)
+        moved = [{key: t[key].to(self.device) for key in LEARNT if key in t} for t in targets]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            losses = self.model(images, moved)
+        total = sum(losses.values())
+        if not torch.isfinite(total):
+            ids = [t["image_id"] for t in targets]
+            values = {name: float(value.detach()) for name, value in losses.items()}
+            raise ValueError(f"iteration {self.iteration}: the loss is not finite ({values}) on images {ids}")
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        self.optimizer.step()
+        return losses
 
 
 def fast_memory_format(model: nn.Module) -> torch.memory_format:
