@@ -4,16 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from pycocotools import mask as mask_utils
 
 from course_lib.datasets.coco import CocoDetection
+from course_lib.datasets.coco_panoptic import PanopticTruth, panoptic_file
 from course_lib.datasets.label_map import LabelMap
 from course_lib.datasets.records import read_json
 from course_lib.datasets.segmentations import has_mask
+from course_lib.ops.semantic import IGNORE
 from course_lib.weights.detectron2.checkpoint import read_torch
-from course_lib.weights.files import write_text
+from course_lib.weights.files import write_beside, write_text
 
-XYWH_ABS = 1  # detectron2.structures.BoxMode
+XYWH_ABS = 1  # detectron2.structures.BoxMode has this number; where it is read back, it must become a BoxMode again
 REGISTER = '''\
 """Register {name} with Detectron2: `import {module}`, then cfg.DATASETS.TRAIN = ("{name}",)."""
 
@@ -21,28 +24,36 @@ import json
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 
 NAME = {name!r}
 DICTS = Path(__file__).with_name({dicts!r})
 
-DatasetCatalog.register(NAME, lambda: json.loads(DICTS.read_text(encoding="utf-8")))
+
+def load():
+    records = json.loads(DICTS.read_text(encoding="utf-8"))
+    for record in records:
+        for known in record["annotations"]:
+            known["bbox_mode"] = BoxMode(known["bbox_mode"])
+    return records
+
+
+DatasetCatalog.register(NAME, load)
 MetadataCatalog.get(NAME).set(
-    thing_classes={names!r},
-    thing_dataset_id_to_contiguous_id={ids!r},
-    json_file={annotations!r},
-    image_root={images!r},
-    evaluator_type="coco",
+{metadata}
 )
-# In the config: {classes} = {count}{mask_format}
+# In the config: {settings}
 '''
 
 
-def dataset_dicts(dataset: CocoDetection) -> list[dict[str, Any]]:
+def dataset_dicts(dataset: CocoDetection, *, run_lengths: bool = False) -> list[dict[str, Any]]:
     """A data set as Detectron2's "standard dataset dicts".
 
     Each picture is a dict with `file_name` (absolute), `height`, `width`, `image_id` and `annotations`: of each object
     `bbox` (x, y, width, height) with `bbox_mode`, `category_id` 0 … K−1, `iscrowd`, and `segmentation` where there is
-    one, polygons or compressed run lengths.
+    one: polygons or compressed run lengths; with `run_lengths` these alone, for to crop a polygon Detectron2 wants the
+    package shapely. With panoptic truth (`with_panoptic`) also `pan_seg_file_name` and `segments_info`, with the labels
+    of things 0 … K−1 and of stuff 1 … S.
     """
     labels = dataset.label_map.labels
     by_image: dict[int, list[dict]] = {image_id: [] for image_id in dataset.image_ids}
@@ -54,7 +65,8 @@ def dataset_dicts(dataset: CocoDetection) -> list[dict[str, Any]]:
             "iscrowd": annotation["iscrowd"],
         }
         if has_mask(annotation.get("segmentation")):
-            found["segmentation"] = _segmentation(annotation["segmentation"])
+            masks = dataset.coco.annToRLE(annotation) if run_lengths else annotation["segmentation"]
+            found["segmentation"] = _segmentation(masks)
         by_image[annotation["image_id"]].append(found)
     return [
         {
@@ -63,13 +75,26 @@ def dataset_dicts(dataset: CocoDetection) -> list[dict[str, Any]]:
             "width": width,
             "image_id": image_id,
             "annotations": by_image[image_id],
+            **(_panoptic_fields(dataset.panoptic, image_id) if dataset.panoptic is not None else {}),
         }
         for i, (image_id, (height, width)) in enumerate(zip(dataset.image_ids, dataset.sizes().tolist()))
     ]
 
 
+def _panoptic_fields(truth: PanopticTruth, image_id: int) -> dict[str, Any]:
+    """What a picture's dict has of its panoptic truth: the PNG of segment ids, and what each id is."""
+    segments = [
+        {"id": s["id"], "category_id": s["label"], "isthing": s["isthing"], "iscrowd": s.get("iscrowd", 0)}
+        for s in truth.labelled(image_id)
+    ]
+    return {"pan_seg_file_name": str(truth.png(image_id).resolve()), "segments_info": segments}
+
+
 def export_dataset(dataset: CocoDetection, name: str, out: Path) -> list[Path]:
     """Write `NAME.json`, the dataset dicts, and `register_NAME.py`, which makes Detectron2 know them.
+
+    Where there is panoptic truth beside the instances, the dicts have it too, and the folder `NAME_semantic` gets a
+    grey PNG of each picture's classes, from which Detectron2's Panoptic FPN learns: 0 a thing, 1 … S stuff, 255 void.
 
     Args:
         dataset: the pictures and objects.
@@ -77,34 +102,75 @@ def export_dataset(dataset: CocoDetection, name: str, out: Path) -> list[Path]:
         out: the folder, made if it is not there.
 
     Returns:
-        both files.
+        both files, and that folder.
 
     Raises:
-        ValueError: for a name that is no identifier.
+        ValueError: for a name that is no identifier, or panoptic truth that is damaged.
         OSError: if they cannot be written.
     """
     if not name.isidentifier():
         raise ValueError(f"the name is {name!r}, expected letters, digits and _, such as town_train")
+    if panoptic_file(dataset.annotations).is_file():
+        dataset = dataset.with_panoptic()
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     dicts, script = out / f"{name}.json", out / f"register_{name}.py"
-    records = dataset_dicts(dataset)
-    run_lengths = any(isinstance(a.get("segmentation"), dict) for r in records for a in r["annotations"])
+    records, written = dataset_dicts(dataset), [dicts, script]
+    if dataset.panoptic is not None:
+        written.append(out / f"{name}_semantic")
+        _write_semantic(dataset.panoptic, records, written[-1])
     write_text(dicts, json.dumps(records))
     text = REGISTER.format(
         name=name,
         module=script.stem,
         dicts=dicts.name,
-        names=list(dataset.label_map.names),
-        ids=dataset.label_map.labels,
-        annotations=str(dataset.annotations.resolve()),
-        images=str(dataset.images.resolve()),
-        classes="MODEL.ROI_HEADS.NUM_CLASSES (or MODEL.RETINANET.NUM_CLASSES)",
-        count=len(dataset.label_map),
-        mask_format=', INPUT.MASK_FORMAT = "bitmask" (some masks are run lengths)' if run_lengths else "",
+        metadata="\n".join(f"    {key}={value!r}," for key, value in _metadata(dataset).items()),
+        settings=", ".join(_settings(dataset, records)),
     )
     write_text(script, text)
-    return [dicts, script]
+    return written
+
+
+def _write_semantic(truth: PanopticTruth, records: list[dict[str, Any]], folder: Path) -> None:
+    """Write each picture's semantic map, and its name into the picture's dict."""
+    folder.mkdir(exist_ok=True)
+    for record in records:
+        path = folder / truth.png(record["image_id"]).name
+        picture = Image.fromarray(truth.semantic(record["image_id"], (record["height"], record["width"])).numpy())
+        write_beside(path, lambda temporary, picture=picture: picture.save(temporary, format="PNG"))
+        record["sem_seg_file_name"] = str(path.resolve())
+
+
+def _metadata(dataset: CocoDetection) -> dict[str, Any]:
+    """What Detectron2's evaluators and visualiser want to know, by its names."""
+    found: dict[str, Any] = {
+        "thing_classes": list(dataset.label_map.names),
+        "thing_dataset_id_to_contiguous_id": dataset.label_map.labels,
+        "json_file": str(dataset.annotations.resolve()),
+        "image_root": str(dataset.images.resolve()),
+        "evaluator_type": "coco",
+    }
+    if (truth := dataset.panoptic) is not None:
+        stuff = truth.stuff_map
+        found |= {
+            "stuff_classes": ["things", *stuff.names],
+            "stuff_dataset_id_to_contiguous_id": {0: 0} | {i: n for n, i in enumerate(stuff.category_ids, start=1)},
+            "panoptic_json": str(truth.path.resolve()),
+            "panoptic_root": str(truth.path.with_suffix("").resolve()),
+            "ignore_label": IGNORE,
+            "evaluator_type": "coco_panoptic_seg",
+        }
+    return found
+
+
+def _settings(dataset: CocoDetection, records: list[dict[str, Any]]) -> list[str]:
+    """What a config must say to suit the data."""
+    found = [f"MODEL.ROI_HEADS.NUM_CLASSES (or MODEL.RETINANET.NUM_CLASSES) = {len(dataset.label_map)}"]
+    if dataset.panoptic is not None:
+        found.append(f"MODEL.SEM_SEG_HEAD.NUM_CLASSES = {1 + len(dataset.panoptic.stuff_map)}")
+    if any(isinstance(a.get("segmentation"), dict) for r in records for a in r["annotations"]):
+        found.append('INPUT.MASK_FORMAT = "bitmask" (some masks are run lengths)')
+    return found
 
 
 def read_predictions(path: Path, label_map: LabelMap | None = None) -> list[dict[str, Any]]:
@@ -146,6 +212,6 @@ def _segmentation(segmentation: list | dict) -> list | dict:
     if isinstance(segmentation, list):
         return [polygon for polygon in segmentation if len(polygon) >= 6]
     if isinstance(segmentation["counts"], list):
-        encoded = mask_utils.frPyObjects(segmentation, *segmentation["size"])
-        return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
-    return segmentation
+        segmentation = mask_utils.frPyObjects(segmentation, *segmentation["size"])
+    counts = segmentation["counts"]
+    return {"size": segmentation["size"], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}

@@ -3,20 +3,30 @@
 import importlib.util
 import json
 import sys
+from enum import IntEnum
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as mask_utils
 
 from course_lib.datasets.coco import open_split
 from course_lib.datasets.label_map import LabelMap
+from course_lib.datasets.town import TownConfig
+from course_lib.datasets.town_writer import make_town
 from course_lib.engine.detectron2_data import dataset_dicts, export_dataset, read_predictions
 from course_lib.engine.evaluate import evaluate_files
 from course_lib.engine.pq import open_panoptic, pq_files
-from course_lib.panoptic.format import ids_to_rgb
+from course_lib.panoptic.format import ids_to_rgb, read_ids
 from tests.engine.tiny_coco import write_tiny_coco
+
+
+class BoxMode(IntEnum):
+    """As in Detectron2, where a plain number will not do: its `convert` asks for the value."""
+
+    XYWH_ABS = 1
 
 
 @pytest.fixture
@@ -57,26 +67,81 @@ def test_run_lengths_become_strings_and_small_polygons_go(folder):
     assert "segmentation" not in found[2]
 
 
-def test_the_script_registers(folder, tmp_path, monkeypatch):
-    """Run with a stand-in for Detectron2's two catalogues."""
-    registered, metadata = {}, {}
-    module = ModuleType("detectron2.data")
-    module.DatasetCatalog = SimpleNamespace(register=lambda name, function: registered.update({name: function}))
-    module.MetadataCatalog = SimpleNamespace(get=lambda name: SimpleNamespace(set=metadata.update))
-    monkeypatch.setitem(sys.modules, "detectron2", ModuleType("detectron2"))
-    monkeypatch.setitem(sys.modules, "detectron2.data", module)
+def test_polygons_become_run_lengths_where_asked(folder):
+    data = open_split(folder, "val")
+    for record, plain in zip(dataset_dicts(data, run_lengths=True), dataset_dicts(data)):
+        for found, polygon in zip(record["annotations"], plain["annotations"]):
+            assert isinstance(found["segmentation"]["counts"], str)
+            assert mask_utils.area(found["segmentation"]) == found["bbox"][2] * found["bbox"][3]
+            assert found["bbox"] == polygon["bbox"]
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """A function that runs a script with a stand-in for Detectron2's catalogues; returns the dicts and the metadata."""
+
+    def run(script) -> tuple[list[dict], dict]:
+        dicts, metadata = {}, {}
+        module = ModuleType("detectron2.data")
+        module.DatasetCatalog = SimpleNamespace(register=lambda name, function: dicts.update({name: function}))
+        module.MetadataCatalog = SimpleNamespace(get=lambda name: SimpleNamespace(set=lambda **v: metadata.update(v)))
+        monkeypatch.setitem(sys.modules, "detectron2", ModuleType("detectron2"))
+        monkeypatch.setitem(sys.modules, "detectron2.data", module)
+        monkeypatch.setitem(sys.modules, "detectron2.structures", SimpleNamespace(BoxMode=BoxMode))
+        spec = importlib.util.spec_from_file_location(script.stem, script)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        (function,) = dicts.values()
+        return function(), metadata
+
+    return run
+
+
+def test_the_script_registers(folder, tmp_path, registered):
     data = open_split(folder, "train")
     dicts, script = export_dataset(data, "tiny_train", tmp_path / "d2")
     assert [dicts.name, script.name] == ["tiny_train.json", "register_tiny_train.py"]
-    spec = importlib.util.spec_from_file_location("register_tiny_train", script)
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    assert registered["tiny_train"]() == dataset_dicts(data)
+    records, metadata = registered(script)
+    assert records == dataset_dicts(data)
+    assert all(isinstance(a["bbox_mode"], BoxMode) for record in records for a in record["annotations"])
     assert metadata["thing_classes"] == ["square", "bar"]
     assert metadata["thing_dataset_id_to_contiguous_id"] == {4: 0, 9: 1}
     assert metadata["json_file"] == str(data.annotations.resolve())
+    assert metadata["evaluator_type"] == "coco"
     assert "NUM_CLASSES) = 2\n" in script.read_text()
     with pytest.raises(ValueError, match="the name is 'tiny-train'"):
         export_dataset(data, "tiny-train", tmp_path / "d2")
+
+
+def test_panoptic_truth_goes_along(tmp_path, registered):
+    """The PNGs of ids as they are, segments with labels, and a map of classes that adds up with both."""
+    folder = tmp_path / "town"
+    make_town(folder, train=2, val=2, config=TownConfig(size=(48, 64)), seed=1, progress=False)
+    data = open_split(folder, "val")
+    _, script, semantic = export_dataset(data, "town_val", tmp_path / "d2")
+    records, metadata = registered(script)
+    truth = data.with_panoptic().panoptic
+    for record in records:
+        ids = read_ids(record["pan_seg_file_name"])
+        with Image.open(record["sem_seg_file_name"]) as picture:
+            assert picture.mode == "L"
+            classes = np.asarray(picture)
+        assert classes.shape == ids.shape == (48, 64)
+        expected = np.full(ids.shape, 255)
+        for segment in record["segments_info"]:
+            names = metadata["thing_classes" if segment["isthing"] else "stuff_classes"]
+            ours = next(s for s in truth.segments(record["image_id"]) if s["id"] == segment["id"])
+            name = next(c["name"] for c in truth.categories if c["id"] == ours["category_id"])
+            assert names[segment["category_id"]] == name
+            assert segment["iscrowd"] == ours["iscrowd"]
+            expected[ids == segment["id"]] = 0 if segment["isthing"] else segment["category_id"]
+        assert np.array_equal(classes, expected)
+    assert {path.name for path in semantic.iterdir()} == {truth.png(i).name for i in data.image_ids}
+    stuff = truth.stuff_map
+    assert metadata["stuff_classes"] == ["things", *stuff.names]
+    assert metadata["stuff_dataset_id_to_contiguous_id"][stuff.category_ids[0]] == 1
+    assert metadata["evaluator_type"] == "coco_panoptic_seg"
+    assert metadata["panoptic_json"] == str(truth.path.resolve())
+    assert f"MODEL.SEM_SEG_HEAD.NUM_CLASSES = {1 + len(stuff)}" in script.read_text()
 
 
 def test_run_lengths_ask_for_bitmasks(folder, tmp_path):
