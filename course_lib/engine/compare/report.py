@@ -12,7 +12,7 @@ from course_lib.engine.page import figure, page, settings, table
 from course_lib.viz.errors import error_costs
 from course_lib.viz.rivals import ap_over_time, ranges_by_group, speed_accuracy, time_parts
 
-ACCURACY = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "mask_AP")
+ACCURACY = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100", "mask_AP", "mask_AP50", "mask_AP75")
 
 
 def render_comparison(result: Mapping, dataset: CocoDetection) -> str:
@@ -33,6 +33,7 @@ def render_comparison(result: Mapping, dataset: CocoDetection) -> str:
             f'<p class="quiet">{escape(plan["data"])}: {plan["train"]} images to learn from, {plan["val"]} to be '
             f"judged on. Each model was trained from scratch for {budget} with seeds {_list(plan['seeds'])}, on "
             f"{plan['threads']} threads, at inputs of {size} px, on the same backbone, with the same augmentation.</p>",
+            _theirs(result),
             "<h2>What may be said</h2>",
             *[f"<p>{escape(sentence)}</p>" for sentence in said["caution"]],
             _sentences(said["accuracy"]),
@@ -46,7 +47,7 @@ def render_comparison(result: Mapping, dataset: CocoDetection) -> str:
             "<h2>How accurate</h2>",
             _table(result),
             '<p class="quiet">Mean over the seeds, in brackets the range. Small is under 32² pixels, medium to 96²; – '
-            "where there are no such objects. AR100 is recall with at most 100 detections an image.</p>",
+            "where there are no such objects or masks. AR100 is recall with at most 100 detections an image.</p>",
             figure(
                 ap_over_time(curves(result)),
                 "AP over minutes of training, a line for each model",
@@ -132,3 +133,16 @@ def _costs(result: Mapping) -> str:
         )
     head = ["model", "M parameters", "GFLOPs", "ms, median", "ms, p95", "images/s", "images/s in training"]
     return table([*head, "minutes of training", "MB, inference", "MB, training"], rows)
+
+
+def _theirs(result: Mapping) -> str:
+    """What Detectron2's models have otherwise than ours; nothing without them."""
+    versions = {run["detectron2"] for run in result["runs"] if "detectron2" in run}
+    if not versions:
+        return ""
+    return (
+        f'<p class="quiet">Detectron2 ({escape(", ".join(sorted(versions)))}) brought models, data loader and training '
+        "step of its own. Input size, anchors, images a step, optimizer, schedule and moving average are as ours; the "
+        "backbone is a ResNet-18, the smallest that its configs know, and it trains in fp32, for its mixed precision "
+        "needs CUDA. Its proposals are a part, its choice of boxes belongs to the head of a two-stage model.</p>"
+    )

@@ -16,6 +16,7 @@ from course_lib.engine.evaluate import SUMMARY
 
 QUIET = 0.85  # the share of its most steps that each seed of a model should do in the same time
 GROUPS = ("all", "small", "medium", "large", "alone", "crowded")  # of objects, as `judge.object_groups` has them
+MASKS = ("AP", "AP50", "AP75")  # of COCO's twelve, those that the table has for masks
 
 
 def figure_of(run: Mapping, quantity: str) -> float | None:
@@ -24,8 +25,8 @@ def figure_of(run: Mapping, quantity: str) -> float | None:
         return run["latency"]["median"]
     if quantity == "training":
         return run["images_per_second"]["training"]
-    if quantity == "mask_AP":
-        return run["masks"]["AP"] if "masks" in run else None
+    if quantity.startswith("mask_"):
+        return run["masks"][quantity.removeprefix("mask_")] if "masks" in run else None
     if quantity.startswith("found_"):
         return run["found"][quantity.removeprefix("found_")]
     return run["summary"][quantity]
@@ -54,18 +55,23 @@ def verdicts(result: Mapping) -> dict[str, list[str]]:
     """What may be said of a result, in sentences.
 
     Returns:
-        "caution": what a claim is worth, and whether the machine was disturbed; "accuracy", "speed": every two models;
+        "caution": what a claim is worth, and whether the machine was disturbed; "accuracy": every two models, in boxes
+        and, where both find some, in masks; "speed": every two models;
         "both": who is beaten in neither; "where": who leads in the parts of the task.
     """
-    accuracy, latency = spreads(result, "AP"), spreads(result, "latency")
+    accuracy, masks, latency = (spreads(result, quantity) for quantity in ("AP", "mask_AP", "latency"))
     pairs = len(accuracy) * (len(accuracy) - 1) // 2
-    parts = [q for q in QUANTITIES if q not in ("AP", "latency")]
+    parts = {q: spreads(result, q) for q in QUANTITIES if q not in ("AP", "mask_AP", "latency")}
     return {
         "caution": [caution(result["settings"]["seeds"], pairs), *disturbances(result)],
-        "accuracy": pair_verdicts(QUANTITIES["AP"], accuracy),
+        "accuracy": pair_verdicts(QUANTITIES["AP"], accuracy) + pair_verdicts(QUANTITIES["mask_AP"], masks),
         "speed": pair_verdicts(QUANTITIES["latency"], latency),
         "both": [both_verdict(accuracy, latency)],
-        "where": [lead_verdict(QUANTITIES[q], found) for q in parts if (found := spreads(result, q))],
+        "where": [
+            lead_verdict(QUANTITIES[q], found)
+            for q, found in parts.items()
+            if found and (len(found) > 1 or not q.startswith("mask_"))
+        ],
     }
 
 
@@ -103,6 +109,7 @@ COLUMNS = (
     "memory_training_mb",
     *(f"found_{group}" for group in GROUPS),
     *(f"cost_{kind}" for kind in ("localisation", "classification", "duplicate", "background", "both", "missed")),
+    *(f"mask_{key}" for key in MASKS),
 )
 
 
@@ -125,6 +132,7 @@ def to_csv(result: Mapping) -> str:
             **{f"memory_{key}_mb": value for key, value in memory.items()},
             **{f"found_{group}": value for group, value in run["found"].items()},
             **{f"cost_{kind}": value for kind, value in run["errors"]["gain"].items()},
+            **{f"mask_{key}": run["masks"][key] for key in MASKS if "masks" in run},
         }
         table.writerow({key: _short(value) for key, value in row.items()})
     return text.getvalue()
