@@ -311,6 +311,9 @@ def compare(
     models: Annotated[
         str, typer.Option(help="Which, with commas between; mask_rcnn on request.")
     ] = "retinanet,ssd,yolo,faster_rcnn",
+    peer: Annotated[
+        str | None, typer.Option("--with", help="detectron2: its own models of the same families, too, in all as ours.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.05, help="Training time of each run; by default 3.")] = None,
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Or steps of each run; then the result is exactly repeatable.")
@@ -331,11 +334,12 @@ def compare(
 
     Run again after a break, it goes on where it stopped; more models or seeds are added to what is there.
     """
+    from course_lib.engine.compare.plan import with_peer
     from course_lib.engine.compare.run import make_plan, run_comparison
     from course_lib.engine.run import pick_precision
 
     plan = make_plan(
-        models=tuple(name.strip() for name in models.split(",") if name.strip()),
+        models=with_peer([name.strip() for name in models.split(",") if name.strip()], peer),
         seeds=tuple(range(seeds)),
         minutes=3.0 if minutes is None and iterations is None else minutes,
         iterations=iterations,

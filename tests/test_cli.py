@@ -353,11 +353,15 @@ def test_a_comparison_says_what_may_be_said(course, tmp_path, data, monkeypatch)
     assert (plan.minutes, plan.iterations, plan.input_size, plan.data) == (None, 5, (96, 96), str(data.resolve()))
     course("compare", "--input-size", "96x160")
     assert asked["plan"].input_size == (96, 160)
+    course("compare", "--models", "ssd,faster_rcnn", "--with", "detectron2")
+    assert asked["plan"].models == ("ssd", "faster_rcnn", "detectron2_faster_rcnn")
 
 
 def test_a_comparison_of_what_is_not_there(course, tmp_path):
     refused(course("compare", "--models", "retinanet,sdd"), "unknown model 'sdd': did you mean 'ssd'?")
     refused(course("compare", "--models", ","), "found 0 models and 3 seeds")
+    refused(course("compare", "--models", "upsnet"), "upsnet: a comparison judges boxes and masks, not panoptic maps")
+    refused(course("compare", "--models", "ssd", "--with", "detectron2"), "Detectron2 has none of ssd: compare it with")
     refused(course("compare", "--input-size", "big"), "--input-size big: expected a number of pixels")
     refused(course("compare", "--data", tmp_path / "none", "--out", tmp_path / "c"), tmp_path / "none")
     assert not (tmp_path / "c").exists()

@@ -106,8 +106,7 @@ class Preprocess(nn.Module):
             case "stretch_float" | "shortest_float":
                 return F.interpolate(self._normalise(image)[None], size, mode="bilinear", align_corners=False)[0]
         # shortest_uint8
-        pixels = image if image.dtype == torch.uint8 else (image * 255).round().clamp(0, 255).to(torch.uint8)
-        picture = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+        picture = Image.fromarray(to_bytes(image).permute(1, 2, 0).cpu().numpy())
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
         return self._normalise(torch.from_numpy(np.array(picture)).permute(2, 0, 1).to(image.device))
 
@@ -133,6 +132,11 @@ class Preprocess(nn.Module):
 
 def _to_float(image: Tensor) -> Tensor:
     return image.float() / 255 if image.dtype == torch.uint8 else image
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """An image in 0 … 1 as uint8 0 … 255, rounded to the nearest; one that is uint8 stays as it is."""
+    return image if image.dtype == torch.uint8 else (image * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def network_size(size: Size, spec: InputSpec) -> Size:

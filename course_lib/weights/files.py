@@ -82,10 +82,16 @@ def load_detector(path: Path) -> tuple[nn.Module, LabelMap, dict]:
         FileNotFoundError: if there is none.
         ValueError: if the file is not of this course, or does not fit the preset that it names.
     """
+    path = Path(path)
     weights, header = load_tensors(path)
     if missing := {"label_map", "preset"} - set(header):
         raise ValueError(
             f"{path}: its header has no {' and no '.join(sorted(missing))}; expected a trained detector's file"
+        )
+    if "detectron2" in header:
+        raise ValueError(
+            f"{path}: a run of Detectron2's; `course weights import {path.parent / 'model_final.pth'} --config "
+            f"{path.parent / 'config.yaml'} --out FILE` makes a file of this course of its weights"
         )
     label_map = LabelMap.from_dict(header["label_map"])
     model = preset_from_dict(header["preset"]).build(len(label_map.names))

@@ -1,5 +1,6 @@
 """What one trained detector is worth: AP, the anatomy of its errors, and which objects it finds."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import torch
 
 from course_lib.datasets.coco import CocoDetection
 from course_lib.engine import checkpoint
+from course_lib.engine.compare.runs import open_run
 from course_lib.engine.errors import Anatomy, error_anatomy
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
-from course_lib.engine.model_files import load_model
 from course_lib.engine.train import read_log
 from course_lib.ops.boxes import box_iou
 
 CROWDED = 0.1  # IoU with another object from which an object counts as crowded
+RESULTS = "coco_instances_results.json"  # where Detectron2's own evaluator would leave what was detected
 
 
 def judge_run(run: Path, val_data: CocoDetection) -> dict:
@@ -28,9 +30,10 @@ def judge_run(run: Path, val_data: CocoDetection) -> dict:
         "summary" (COCO's twelve), "per_class", "errors" (`Anatomy.to_dict`), "curve" (minutes, iteration and AP on the
         way), "parameters", "iterations", "minutes", "images_per_second" ("training", "inference"), "found" (see
         `found_by_group`), and "detections": of each image by its id, those as good as the N-th best, N being the
-        number of objects. With masks also "masks", COCO's twelve for them.
+        number of objects. With masks also "masks", COCO's twelve for them; of Detectron2's models "detectron2", its
+        version, and what was detected is written to its `RESULTS` in the run folder.
     """
-    model, _, header = load_model(run)
+    model, header = open_run(run)
     results, _, seconds = detect_dataset(model, val_data)
     metrics = evaluate_results(val_data.coco, results)
     anatomy = error_anatomy(val_data.coco, results)
@@ -47,7 +50,7 @@ def judge_run(run: Path, val_data: CocoDetection) -> dict:
         "iterations": header["iterations"],
         "minutes": minutes,
         "learning_rate": header["recipe"]["learning_rate"],
-        "input_size": header["preset"]["input"]["size"],
+        "input_size": header.get("size", header["preset"]["input"]["size"]),
         "images_per_second": {
             "training": round(trained / max(60 * minutes, 1e-9), 1),
             "inference": round(len(val_data) / max(seconds, 1e-9), 1),
@@ -55,8 +58,11 @@ def judge_run(run: Path, val_data: CocoDetection) -> dict:
         "found": found_by_group(anatomy, object_groups(val_data)),
         "detections": best_detections(results, len(anatomy.categories)),
     }
-    if results and "segmentation" in results[0]:
+    if getattr(model, "uses_masks", False):
         judged["masks"] = evaluate_results(val_data.coco, results, iou_type="segm").summary
+    if "detectron2" in header:
+        judged["detectron2"] = header["detectron2"]
+        checkpoint.write_text(run / RESULTS, json.dumps(results))
     return judged
 
 

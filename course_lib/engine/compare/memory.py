@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from course_lib.datasets.coco import open_split
+from course_lib.datasets.label_map import LabelMap
 from course_lib.datasets.transforms import train_transform
 from course_lib.engine.batches import BatchStream
-from course_lib.engine.model_files import load_model
+from course_lib.engine.compare.detectron2 import make_trainer, take_step
+from course_lib.engine.compare.runs import open_run
 from course_lib.engine.recipe import Recipe
 from course_lib.engine.train import fast_memory_format, make_optimizer
 from course_lib.machine import forget_peak_memory, peak_memory
@@ -43,11 +46,12 @@ def peak_of_run(run: Path, data: Path, *, batch: int, threads: int) -> dict[str,
 
 def measure(run: Path, data: Path, batch: int) -> dict[str, int | None]:
     """What `peak_of_run` asks of its process: bytes above what it holds before the first image."""
-    model, label_map, header = load_model(run)
-    dataset = open_split(data, "train", label_map=label_map)
+    model, header = open_run(run)
+    dataset = open_split(data, "train", label_map=LabelMap.from_dict(header["label_map"]))
     if getattr(model, "uses_masks", False):
         dataset = dataset.with_masks()
-    size = tuple(header["preset"]["input"]["size"])
+    size = tuple(header.get("size", header["preset"]["input"]["size"]))
+    recipe = Recipe(**{**header["recipe"], "input_size": None, "batch_size": batch})
     stream = BatchStream(dataset, train_transform(size), batch, seed=0)
     images, targets = stream[0]
     forget_peak_memory()
@@ -56,17 +60,27 @@ def measure(run: Path, data: Path, batch: int) -> dict[str, int | None]:
         for image in images[:IMAGES]:
             model([image])
     inference = peak_memory()
+    if "detectron2" in header:
+        optimizer = make_optimizer(model, recipe)
+        trainer = make_trainer(model, optimizer, recipe, train_data=dataset, size=size, seed=0)
+        for step in range(STEPS):
+            take_step(trainer, step)
+    else:
+        _train(model, recipe, images, targets)
+    training = peak_memory()
+    above = lambda value: None if value is None else value - before  # noqa: E731
+    return {"inference": above(inference), "training": above(training)}
+
+
+def _train(model: nn.Module, recipe: Recipe, images: Tensor, targets: list[dict]) -> None:
     memory_format = fast_memory_format(model)
     model.to(memory_format=memory_format).train()
-    optimizer = make_optimizer(model, Recipe(**{**header["recipe"], "input_size": None}))
-    with torch.autocast("cpu", torch.bfloat16, enabled=header["recipe"]["precision"] == "bf16"):
+    optimizer = make_optimizer(model, recipe)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
             sum(model(images.contiguous(memory_format=memory_format), targets).values()).backward()
             optimizer.step()
-    training = peak_memory()
-    above = lambda value: None if value is None else value - before  # noqa: E731
-    return {"inference": above(inference), "training": above(training)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

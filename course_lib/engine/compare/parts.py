@@ -11,6 +11,8 @@ PARTS = {  # the detector API's children, by what they do
     "backbone": "backbone",
     "fpn": "backbone",
     "rpn": "proposals",
+    "proposal_generator": "proposals",  # these two are Detectron2's names
+    "roi_heads": "head",
     "head": "head",
     "class_head": "head",
     "box_head": "head",
@@ -30,7 +32,7 @@ def clocked_parts(model: nn.Module) -> Iterator[dict[str, float]]:
     seconds = dict.fromkeys(ORDER[:-1], 0.0)
     begun: dict[str, float] = {}
     handles = []
-    for name, child in model.named_children():
+    for name, child in getattr(model, "detectron2", model).named_children():  # Detectron2's are a level deeper
         if name not in PARTS:
             continue
 

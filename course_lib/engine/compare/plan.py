@@ -1,20 +1,66 @@
 """What is compared: models, seeds, budget, data. Written down first, so that a comparison can go on after a break."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from course_lib.detectors.presets import TITLES, Preset, get_family, get_preset
+from course_lib.detectors.presets import TITLES, Preset, get_preset
 from course_lib.engine import checkpoint
 from course_lib.engine.recipe import Recipe
 
 RIVALS = ("retinanet", "ssd", "yolo", "faster_rcnn")  # what is compared unless something else is asked for
 SETTINGS = "compare.json"
+THEIRS = "detectron2_"  # before a family's name: not our model of it but Detectron2's
+THEIR_FAMILIES = ("retinanet", "faster_rcnn", "mask_rcnn")
+
+
+def family_of(model: str) -> str:
+    """The family of a model of a comparison, ours ("retinanet") or Detectron2's ("detectron2_retinanet").
+
+    Raises:
+        ValueError: if there is no such model, or it makes panoptic maps, which a comparison does not judge.
+    """
+    family = model.removeprefix(THEIRS)
+    if hasattr(get_preset("tiny", family), "num_stuff"):
+        raise ValueError(f"{model}: a comparison judges boxes and masks, not panoptic maps; leave it out")
+    if family != model and family not in THEIR_FAMILIES:
+        raise ValueError(f"{model}: Detectron2 has no {TITLES[family]}; it has {', '.join(THEIR_FAMILIES)}")
+    return family
+
+
+def is_theirs(model: str) -> bool:
+    """Whether a model of a comparison is Detectron2's."""
+    return model.startswith(THEIRS)
+
+
+def title(model: str) -> str:
+    """A model's name for a reader."""
+    name = TITLES[family_of(model)]
+    return f"Detectron2 {name}" if is_theirs(model) else name
+
+
+def with_peer(models: Sequence[str], peer: str | None) -> tuple[str, ...]:
+    """The models and, if the peer is "detectron2", after them Detectron2's of the same families.
+
+    Raises:
+        ValueError: if it has none of them, or the peer is another.
+    """
+    if peer is None:
+        return tuple(models)
+    if peer != "detectron2":
+        raise ValueError(f"unknown platform {peer!r}: there is detectron2")
+    theirs = tuple(THEIRS + model for model in models if model in THEIR_FAMILIES)
+    if not theirs:
+        raise ValueError(
+            f"Detectron2 has none of {', '.join(models)}: compare it with at least one of {', '.join(THEIR_FAMILIES)}"
+        )
+    return (*models, *theirs)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a family and a seed."""
+    """One training: a model and a seed."""
 
     model: str
     seed: int
@@ -27,7 +73,7 @@ class Job:
     @property
     def title(self) -> str:
         """For a reader."""
-        return f"{TITLES[self.model]}, seed {self.seed}"
+        return f"{title(self.model)}, seed {self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +81,7 @@ class Plan:
     """A comparison. Everything but the model and the seed is the same for all runs.
 
     Attributes:
-        models: families, each with its `tiny` preset: the same backbone and channels.
+        models: families, each with its `tiny` preset: the same backbone and channels; or Detectron2's (see `THEIRS`).
         seeds: of weights, order and augmentation.
         minutes, iterations: the budget of each run; exactly one is set.
         input_size: (height, width) of the networks' input; None lets the plan choose it, alike for all.
@@ -68,7 +114,7 @@ class Plan:
             if twice := [name for name in names if names.count(name) > 1]:
                 raise ValueError(f"{twice[0]!r} is named twice: each model and each seed is trained once")
         for model in self.models:
-            get_family(model)
+            family_of(model)
         self.recipe(0)
 
     def jobs(self) -> list[Job]:
@@ -76,7 +122,7 @@ class Plan:
         return [Job(model, seed) for seed in self.seeds for model in self.models]
 
     def preset(self, model: str) -> Preset:
-        """The preset of a family that is trained."""
+        """The preset of our model that is trained."""
         return get_preset("tiny", model)
 
     def recipe(self, seed: int) -> Recipe:

@@ -143,6 +143,7 @@ def _theirs(result: Mapping) -> str:
     return (
         f'<p class="quiet">Detectron2 ({escape(", ".join(sorted(versions)))}) brought models, data loader and training '
         "step of its own. Input size, anchors, images a step, optimizer, schedule and moving average are as ours; the "
-        "backbone is a ResNet-18, the smallest that its configs know, and it trains in fp32, for its mixed precision "
-        "needs CUDA. Its proposals are a part, its choice of boxes belongs to the head of a two-stage model.</p>"
+        "backbone is a ResNet-18, the smallest that its configs know. It trains in fp32, for its mixed precision needs "
+        "CUDA, and is timed as it is, with its norms not folded. Of its two-stage models the choice of boxes counts as "
+        "head.</p>"
     )

@@ -10,20 +10,20 @@ from course_lib import __version__
 from course_lib.datasets.coco import CocoDetection, open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import make_town
-from course_lib.detectors.presets import TITLES
 from course_lib.engine import checkpoint
+from course_lib.engine.compare.detectron2 import require_detectron2, train_detectron2
 from course_lib.engine.compare.disagreement import disagreements
 from course_lib.engine.compare.display import Display
 from course_lib.engine.compare.judge import judge_run
 from course_lib.engine.compare.memory import peak_of_run
-from course_lib.engine.compare.plan import Job, Plan, claim, run_folder
+from course_lib.engine.compare.plan import Job, Plan, claim, family_of, is_theirs, run_folder, title
 from course_lib.engine.compare.report import render_comparison
 from course_lib.engine.compare.result import to_csv, verdicts
+from course_lib.engine.compare.runs import open_run
 from course_lib.engine.compare.speed import COUNTED, gigaflops, latencies
-from course_lib.engine.model_files import load_model
 from course_lib.engine.run import train_run
 from course_lib.engine.tour import machine_facts
-from course_lib.engine.train import Trainer
+from course_lib.engine.train import TrainingLoop
 from course_lib.machine import cores_allowed
 
 JUDGED, MEMORY, SPEED = "judged.json", "memory.json", "speed.json"
@@ -53,10 +53,12 @@ def run_comparison(
         what `report.json` holds.
 
     Raises:
-        ValueError: if `out` holds another comparison, or the data is not what it should be.
+        ValueError: if `out` holds another comparison, the data is not what it should be, or Detectron2 is not there.
         OSError: if `out` cannot be written.
         KeyboardInterrupt: after Ctrl-C; nothing is lost.
     """
+    if any(map(is_theirs, plan.models)):
+        require_detectron2()
     out = Path(out)
     data = Path(plan.data) if plan.data else out / "town"
     if not plan.data:
@@ -117,23 +119,18 @@ def _train(
     display.stage(f"training {job.title}")
     expected = plan.expected_seconds()
 
-    def watch(trainer: Trainer, loss: float) -> None:
+    def watch(loop: TrainingLoop, loss: float) -> None:
         figures = {"loss": f"{loss:.3f}"}
-        if trainer.last_ap is not None:
-            figures["AP"] = f"{trainer.last_ap:.3f}"
-        display.within(expected * min(1.0, trainer.progress_made()), **figures)
+        if loop.last_ap is not None:
+            figures["AP"] = f"{loop.last_ap:.3f}"
+        display.within(expected * min(1.0, loop.progress_made()), **figures)
 
-    train_run(
-        plan.preset(job.model),
-        plan.recipe(job.seed),
-        train_data=train_data,
-        val_data=val_data,
-        out=run,
-        resume=True,
-        device="cpu",
-        progress=False,
-        watch=watch,
-    )
+    recipe = plan.recipe(job.seed)
+    common = {"train_data": train_data, "val_data": val_data, "out": run, "watch": watch}
+    if is_theirs(job.model):
+        train_detectron2(family_of(job.model), recipe, **common)
+    else:
+        train_run(plan.preset(job.model), recipe, **common, resume=True, device="cpu", progress=False)
     display.finish(expected)
 
 
@@ -156,7 +153,7 @@ def _memory(out: Path, data: Path, plan: Plan, model: str, display: Display) -> 
     """Peak memory of a model, measured on its first seed's run."""
     path = _memory_file(out, plan, model)
     if not path.exists():
-        display.stage(f"memory of {TITLES[model]}")
+        display.stage(f"memory of {title(model)}")
         batch = plan.recipe(0).batch_size
         found = peak_of_run(path.parent, data, batch=batch, threads=plan.threads)
         checkpoint.write_text(path, json.dumps(found))
@@ -169,7 +166,7 @@ def _speed(out: Path, plan: Plan, val_data: CocoDetection, display: Display) -> 
     if (found := _timed(out, plan)) is not None:
         return found
     display.stage("timing all models in turns")
-    models = {job.name: load_model(run_folder(out, job))[0] for job in plan.jobs()}
+    models = {job.name: open_run(run_folder(out, job))[0] for job in plan.jobs()}
     images = [torch.Tensor(val_data[i][0].as_subclass(torch.Tensor)) for i in range(min(TIMED, len(val_data)))]
     found = latencies(models, images)
     for name, model in models.items():
@@ -198,7 +195,7 @@ def gather(
         judged = json.loads((run_folder(out, job) / JUDGED).read_text(encoding="utf-8"))
         said = judged.pop("detections")
         if job.seed == plan.seeds[0]:
-            detections[TITLES[job.model]] = said
+            detections[title(job.model)] = said
         runs.append({"model": job.model, "seed": job.seed, **judged, **speed[job.name]})
     shown = disagreements(val_data, detections, count=SHOWN)
     ids = {str(val_data.image_ids[d.index]) for d in shown}
@@ -211,7 +208,7 @@ def gather(
         "machine": machine_facts(),
         "models": {
             model: {
-                "title": TITLES[model],
+                "title": title(model),
                 "parameters": next(r["parameters"] for r in runs if r["model"] == model),
                 "learning_rate": next(r["learning_rate"] for r in runs if r["model"] == model),
                 "memory": memory[model],
