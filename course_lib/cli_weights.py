@@ -87,13 +87,29 @@ def weights_convert(
 @weights_app.command("export")
 def weights_export(
     run: Annotated[str, typer.Argument(help="A run folder, its weights.safetensors, or a model of the zoo.")],
-    out: Annotated[Path, typer.Argument(help="The .pth or .pkl to write; its YAML comes beside it.")],
+    out: Annotated[Path, typer.Argument(help="The file to write; its ending says for whom: .pth, .pkl, .onnx, .pt2.")],
 ) -> None:
-    """Write a detector of this course as a checkpoint and a config that Detectron2 loads."""
+    """Write a detector for programs that do not have this library.
+
+    .pth or .pkl is a checkpoint that Detectron2 loads; its YAML comes beside it.
+
+    .onnx is a graph for ONNX Runtime and others, .pt2 one for torch alone (torch.export.load). It takes batches of images of
+    any size, already normalised, and gives what the heads say; anchors are among its outputs, top-k and NMS are yours. A
+    two-stage detector has a file more for each head that looks at regions. Each is compared with torch before it is written,
+    and its metadata says what goes in and comes out. ONNX needs: pip install "course-lib[onnx]"
+    """
+    if out.suffix in (".onnx", ".pt2"):
+        from course_lib.weights.graphs.export import export_onnx, export_program
+
+        for file in (export_onnx if out.suffix == ".onnx" else export_program)(open_named(run), out):
+            print(f"wrote {file.path}, at most {file.difference:.0e} from torch")
+        return
     from course_lib.weights.listing import save_as
 
     if out.suffix not in (".pth", ".pkl"):
-        raise ValueError(f"{out}: expected a name that ends with .pth or .pkl, which Detectron2 reads")
+        raise ValueError(
+            f"{out}: expected a name that ends with .pth or .pkl (Detectron2), .onnx, or .pt2 (torch.export)"
+        )
     print(f"wrote {', '.join(map(str, save_as(open_named(run), out)))}")
 
 

@@ -131,6 +131,19 @@ def test_export_and_back(course, tmp_path):
     assert found.preset == replace(read_config(config).preset, name="again")
 
 
+@pytest.mark.slow
+def test_export_as_a_program(course, tmp_path):
+    code, printed, _ = course("weights", "export", "town_mask_rcnn", tmp_path / "town.pt2")
+    assert code == 0
+    lines = printed.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        f"wrote {tmp_path / name}" for name in ("town.pt2", "town.box_head.pt2", "town.mask_head.pt2")
+    ]
+    assert all(line.endswith(" from torch") for line in lines)
+    program = torch.export.load(tmp_path / "town.pt2").module()
+    assert program(torch.zeros(2, 3, 160, 96))["objectness_stride4"].shape[0] == 2
+
+
 def test_import_says_what_it_takes_for_granted(course, tmp_path):
     path, _ = write_golden(Golden("retinanet"), "retinanet", tmp_path, "pth")
     code, printed, _ = course(
@@ -167,7 +180,11 @@ def test_list(course):
     "arguments, message",
     [
         (("weights", "import", "none.pkl", "--out", "o.safetensors"), "none.pkl: no such file, and no model"),
-        (("weights", "export", "town_retinanet", "x.onnx"), "x.onnx: expected a name that ends with .pth or .pkl"),
+        (
+            ("weights", "export", "town_retinanet", "x.npz"),
+            "x.npz: expected a name that ends with .pth or .pkl (Detectron2), .onnx",
+        ),
+        (("weights", "export", "town_retinanet", "none/x.pt2"), "there is no folder none"),
         (("weights", "export", "town_retinanet", "x.pth"), "Detectron2 cannot describe this retinanet"),
         (("weights", "convert", "town_retinanet", "x.npz"), "x.npz: expected a name that ends with .safetensors"),
         (("predict", "town"), "which pictures? Give some after town, or --weights NAME"),

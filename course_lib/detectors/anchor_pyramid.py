@@ -55,6 +55,8 @@ class AnchorPyramid:
 
     def __call__(self, image_size: Size, grids: Sequence[Size], device: torch.device) -> list[Tensor]:
         """Anchors (A_l, 4) of every level for an input of `image_size` and maps of the given (H_l, W_l)."""
+        if torch.compiler.is_exporting():  # sizes are symbols then, which nothing may be remembered by
+            return self.lay_out(self.spec, image_size, grids)
         key = (image_size, tuple(grids), device)
         if key not in self._cache:
             self._cache[key] = [x.to(device) for x in self.lay_out(self.spec, image_size, grids)]

@@ -125,7 +125,10 @@ class BoxHead(nn.Module):
 
     def forward(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1) and deltas (R, K, 4) of all images' boxes, image after image."""
-        x = self.pool(features, boxes)  # (R, C, S, S)
+        return self.predict(self.pool(features, boxes))
+
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (R, K + 1) and deltas (R, K, 4) of regions as the pool cuts them, (R, C, S, S)."""
         for conv in self.convs:
             x = F.relu(conv(x), inplace=True)
         x = x.flatten(1)  # (R, C*S*S)

@@ -179,12 +179,11 @@ class YOLO(nn.Module):
     def cells(self, grids: Sequence[Size], device: torch.device) -> list[Tensor]:
         """The slots (A_l, 5) of every level for maps of the given (H_l, W_l), see `ops.cells`; computed once."""
         spec = self.prior_spec
+        if torch.compiler.is_exporting():  # as in `AnchorPyramid`
+            return lay_out_cells(spec, grids)
         key = (spec, tuple(grids), device)
         if key not in self._cells:
-            self._cells[key] = [
-                grid_cells(torch.tensor(shapes), grid, stride).to(device)
-                for shapes, grid, stride in zip(spec.shapes, grids, spec.strides)
-            ]
+            self._cells[key] = [x.to(device) for x in lay_out_cells(spec, grids)]
         return self._cells[key]
 
     # ---- targets and losses -------------------------------------------------------------------------------------
@@ -254,6 +253,12 @@ class YOLO(nn.Module):
         boxes = clip_boxes(decode_cells(outputs[slots, :4], cells[slots]), size)
         keep = batched_nms(boxes, scores, labels, spec.nms)[: spec.detections]
         return {"boxes": rescale_boxes(boxes[keep], size, output_size), "labels": labels[keep], "scores": scores[keep]}
+
+
+def lay_out_cells(spec: PriorSpec, grids: Sequence[Size]) -> list[Tensor]:
+    """The slots (A_l, 5) of every level for maps of the given (H_l, W_l)."""
+    levels = zip(spec.shapes, grids, spec.strides)
+    return [grid_cells(torch.tensor(shapes), grid, stride) for shapes, grid, stride in levels]
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ class FPN(nn.Module):
         if extra not in self.EXTRAS:
             raise ValueError(f"extra must be one of {', '.join(map(repr, self.EXTRAS))}, not {extra!r}")
         self.in_levels = tuple(in_channels)
+        self.channels = channels
         self.lateral = nn.ModuleList(_conv(c, channels, 1, norm) for c in in_channels.values())
         self.output = nn.ModuleList(_conv(channels, channels, 3, norm) for _ in in_channels)
         self.pool_top = extra == "p6_pool"

@@ -49,7 +49,10 @@ class MaskHead(nn.Module):
 
     def forward(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
         """Mask logits (R, K, 2S, 2S) of all images' boxes, image after image."""
-        x = self.pool(features, boxes)  # (R, in_channels, S, S)
+        return self.predict(self.pool(features, boxes))
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Mask logits (R, K, 2S, 2S) of regions as the pool cuts them, (R, in_channels, S, S)."""
         for conv, norm in zip(self.convs, self.norms):
             x = F.relu(norm(conv(x)), inplace=True)
         x = F.relu(self.upsample(x), inplace=True)  # (R, channels, 2S, 2S)

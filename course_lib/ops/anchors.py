@@ -55,8 +55,9 @@ def default_boxes(size: float, between: float, ratios: Sequence[float], *, limit
     Raises ValueError for a size or ratio that is not positive. Liu et al. 2016, §2.2.
     """
     boxes = torch.cat((cell_anchors((size, between), (1.0,)), cell_anchors((size,), ratios)))
-    half = boxes.new_tensor((limit[1], limit[0], limit[1], limit[0])) / 2
-    return torch.minimum(torch.maximum(boxes, -half), half)
+    x, y = boxes[:, 0::2], boxes[:, 1::2]  # (A, 2) each
+    half_height, half_width = limit[0] / 2, limit[1] / 2
+    return torch.stack((x.clamp(-half_width, half_width), y.clamp(-half_height, half_height)), -1).flatten(1)
 
 
 def grid_anchors(cell: Tensor, grid: tuple[int, int], stride: tuple[float, float]) -> Tensor:
