@@ -22,7 +22,7 @@ from torch import nn
 from course_lib.datasets.coco import CocoDetection, open_split
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import make_town
-from course_lib.detectors.presets import get_preset
+from course_lib.detectors.presets import TITLES, get_preset
 from course_lib.engine import checkpoint
 from course_lib.engine.model_files import load_model
 from course_lib.engine.panoptic import evaluate_panoptic
@@ -35,7 +35,6 @@ from course_lib.weights.files import write_text
 RECORD = Path(__file__).resolve().parents[2] / "data" / "panoptic" / "town.json"
 COMMAND = "python -m course_lib.engine.panoptic_record"
 FUSIONS = {"panoptic_fpn": ("rule",), "upsnet": ("rule", "head")}  # ways to fuse, by model
-TITLES = {"panoptic_fpn": "Panoptic FPN", "upsnet": "UPSNet"}
 GROUPS = ("all", "things", "stuff")
 
 
