@@ -80,10 +80,6 @@ def train_run(
         header["stuff_map"] = stuff_map.to_dict()
     header = json.loads(json.dumps(header))  # as it will be read back
     out = Path(out)
-    if resume and (out / checkpoint.CONFIG).exists():
-        _check_same(json.loads((out / checkpoint.CONFIG).read_text(encoding="utf-8")), header, out)
-    else:
-        _claim(out, header)
     trainer = Trainer(
         model,
         recipe,
@@ -95,6 +91,10 @@ def train_run(
         progress=progress,
         watch=watch,
     )
+    if resume and (out / checkpoint.CONFIG).exists():
+        _check_same(json.loads((out / checkpoint.CONFIG).read_text(encoding="utf-8")), header, out)
+    else:
+        _claim(out, header)
     resumed = resume and trainer.resume()
     if said and progress and not resumed:
         tqdm.write("\n".join(said))

@@ -169,8 +169,7 @@ class ResNet(nn.Module):
         initialise(self)
         self.frozen_stages = frozen_stages
         for module in self._frozen():
-            module.requires_grad_(False)
-        self.train()
+            module.requires_grad_(False).eval()
 
     def _stages(self) -> list[nn.Sequential]:
         return [getattr(self, f"layer{i}") for i in range(1, len(self.channels) + 1)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -14,10 +15,21 @@ class without_initialisation(TorchFunctionMode):
 
     Drawing 44 million numbers takes several times as long as reading them. Every parameter must get its value from
     elsewhere; buffers are as ever.
+
+    Args:
+        memory: with False, weights are given none. That is for a model that takes over the tensors of a file: it would
+            ask for as much memory as they fill, and then give it back.
     """
+
+    def __init__(self, *, memory: bool = True):
+        super().__init__()
+        self.memory = memory
 
     def __torch_function__(self, func: Callable, types: Iterable, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Call a function of torch's, unless it fills a tensor with initial values."""
         if func in _DRAWS or getattr(func, "__module__", None) == nn.init.__name__:
             return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func is torch.empty and not self.memory:
+            kwargs = kwargs | {"device": "meta"}
+        return func(*args, **kwargs)

@@ -1,5 +1,7 @@
 """A detector that came from a file of someone else's, ready to use or to save as ours."""
 
+import cmath
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,13 +70,13 @@ def with_classes(found: Imported, label_map: LabelMap) -> Imported:
 
 def class_tensors(preset: Preset) -> list[str]:
     """The names of the tensors whose shape depends on the number of classes; of things, if it also tells stuff."""
-    with without_initialisation():
+    with without_initialisation(memory=False):
         return _of_other_shapes(preset.build(3), preset.build(4))
 
 
 def stuff_tensors(preset: Preset) -> list[str]:
     """The names of the tensors whose shape depends on the number of classes of stuff."""
-    with without_initialisation():
+    with without_initialisation(memory=False):
         return _of_other_shapes(*(replace(preset, num_stuff=count).build(3) for count in (3, 4)))
 
 
@@ -83,15 +85,15 @@ def _of_other_shapes(few: nn.Module, more: nn.Module) -> list[str]:
     return [name for name, value in few.state_dict().items() if value.shape != shapes[name]]
 
 
-def check_finite(model: nn.Module, source: str) -> None:
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
     """Raise a ValueError that names the first tensor with NaN or infinity, if there is one."""
-    if bad := [name for name, value in model.state_dict().items() if not finite(value)]:
+    if bad := [name for name, value in state.items() if not finite(value)]:
         raise ValueError(f"{source}: {len(bad)} tensors hold NaN or infinity, the first is {bad[0]}")
 
 
 def finite(value: Tensor) -> bool:
     """Whether no number is NaN or infinite. Their sum would be, so that one pass without a copy is enough."""
-    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
+    return cmath.isfinite(value.sum().item()) or bool(torch.isfinite(value).all())
 
 
 def generic_labels(num_classes: int) -> LabelMap:

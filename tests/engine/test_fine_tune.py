@@ -302,3 +302,9 @@ def test_a_rate_for_nothing():
     model = small(backbone=replace(SMALL.backbone, frozen_stages=5))
     with pytest.raises(ValueError, match=r"backbone_rate is 0\.1, but all of the backbone is frozen"):
         make_optimizer(model, Recipe(iterations=1, backbone_rate=0.1))
+
+
+def test_a_rate_for_nothing_leaves_no_run_behind(tune, start, tmp_path):
+    with pytest.raises(ValueError, match="all of the backbone is frozen"):
+        tune(start(), freeze=5, backbone_rate=0.1)
+    assert not (tmp_path / "run").exists()

@@ -52,7 +52,7 @@ def import_detectron2(
     if partial:
         model = preset.build(read.num_classes)
     else:
-        with without_initialisation():
+        with without_initialisation(memory=False):
             model = preset.build(read.num_classes)
     state = checkpoint.state
     try:
@@ -61,7 +61,7 @@ def import_detectron2(
         report = load_renamed(model, state, rules_of(preset), partial=partial, assign=True)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    check_finite(model, str(path))
+    check_finite(model.state_dict(), str(path))
     if label_map is None:
         label_map = coco_labels() if read.num_classes == 80 else generic_labels(read.num_classes)
     elif len(label_map) != read.num_classes:

@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models import WeightsEnum
 
 from course_lib.detectors.presets import ResNetSpec
-from course_lib.weights.imported import finite
+from course_lib.weights.imported import check_finite
 from course_lib.weights.keys import LoadReport, Rule, load_renamed
 from course_lib.weights.torchvision.models import State, fetch, published_weights, read_state
 
@@ -75,8 +75,7 @@ def backbone_of(path: Path, state: State) -> Backbone:
         raise ValueError(
             f"{path}: not all of a torchvision ResNet, there is no {error.args[0]}; half a file, or another network"
         ) from None
-    if bad := [name for name, value in state.items() if not finite(value)]:
-        raise ValueError(f"{path}: {len(bad)} tensors hold NaN or infinity, the first is {bad[0]}")
+    check_finite(state, str(path))
     return Backbone(spec, state, f"torchvision {path.name}")
 
 

@@ -105,7 +105,7 @@ def import_state(
             model = family.read(state, preset)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    check_finite(model, str(path))
+    check_finite(model.state_dict(), str(path))
     if label_map is None:
         known = categories is not None and len(categories) - model.num_classes in (0, 1)
         label_map = torchvision_labels(categories, model.num_classes) if known else _usual(model.num_classes)
