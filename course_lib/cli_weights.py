@@ -91,12 +91,17 @@ def weights_export(
 ) -> None:
     """Write a detector for programs that do not have this library.
 
-    .pth or .pkl is a checkpoint that Detectron2 loads; its YAML comes beside it.
+    .pth or .pkl: a checkpoint that Detectron2 loads; its YAML comes beside it.
 
-    .onnx is a graph for ONNX Runtime and others, .pt2 one for torch alone (torch.export.load). It takes batches of images of
-    any size, already normalised, and gives what the heads say; anchors are among its outputs, top-k and NMS are yours. A
-    two-stage detector has a file more for each head that looks at regions. Each is compared with torch before it is written,
-    and its metadata says what goes in and comes out. ONNX needs: pip install "course-lib[onnx]"
+    .onnx: a graph for ONNX Runtime and others. .pt2: one for torch alone.
+
+    A graph takes batches of normalised images of any size and gives what the heads say, and the anchors.
+
+    Decoding, top-k and NMS are yours. A head that looks at regions has a file of its own.
+
+    Each file is compared with torch before it is written. Its metadata says what goes in and comes out.
+
+    ONNX needs the packages onnx, onnxscript and onnxruntime; docs/export.md shows how to use the file.
     """
     if out.suffix in (".onnx", ".pt2"):
         from course_lib.weights.graphs.export import export_onnx, export_program

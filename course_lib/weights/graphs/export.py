@@ -23,7 +23,7 @@ from course_lib.weights.imported import Imported
 TOLERANCE = 1e-4  # of the largest number of an output, or of 1
 METADATA = "course.json"  # the file within a .pt2
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-AXES = ("batch", "channels", "height", "width")
+AXES = ("batch", "channels", "rows", "columns")  # of an input; the last two count multiples
 
 Run = Callable[[Tensor], dict[str, Tensor]]
 
@@ -135,6 +135,8 @@ def _export(
 def _to_onnx(program: ExportedProgram, part: Part, header: dict) -> bytes:
     names = list(part.module(part.draw(part.shapes[1])))
     graph = torch.onnx.export(program, input_names=[part.input], output_names=names, verbose=False)
+    sizes = graph.model.graph.inputs[0].shape  # such as s0, 3, 16*s1, 16*s2, of symbols that mean nothing
+    graph.rename_axes({sizes[axis].value.rpartition("*")[2]: AXES[axis] for axis in part.free})
     graph.model.metadata_props.update({key: json.dumps(value) for key, value in header.items()})
     return graph.model_proto.SerializeToString()
 

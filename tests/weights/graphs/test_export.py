@@ -228,6 +228,7 @@ def test_the_program_of_the_document_finds_what_the_detector_finds(tmp_path, mon
     (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     exec(program, names := {})
     (wanted,) = found.model([torch.from_numpy(np.array(picture)).permute(2, 0, 1)])
+    assert names["session"].get_inputs()[0].shape == ["batch", 3, "16*rows", "16*columns"]
     assert names["label"] == wanted["labels"][0]
     assert names["score"] == pytest.approx(wanted["scores"][0].item(), abs=1e-4)
     assert torch.tensor(names["box"]) == pytest.approx(wanted["boxes"][0], abs=0.01)
