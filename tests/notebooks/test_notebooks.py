@@ -8,7 +8,7 @@ import pytest
 from course_lib.lessons.anatomy import RULES
 from course_lib.lessons.normalise import normalise_file, read_notebook
 
-WITH_DIALS = ("01", "02", "03", "05", "07", "08", "09", "10", "11")
+WITH_DIALS = ("01", "02", "03", "05", "07", "08", "09", "10", "11", "12")
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
