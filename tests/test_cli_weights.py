@@ -1,4 +1,4 @@
-"""`course weights` and `course predict --weights`, on the files of the golden networks (tests/goldens/README.md)."""
+"""`course weights` and `course predict --weights`, on the files of the golden networks (data/peers/README.md)."""
 
 import json
 import pickle

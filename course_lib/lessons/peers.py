@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from course_lib.panoptic.fusion import FusionSpec
 
@@ -98,3 +99,58 @@ def _painted(size: list[int], segments: list[dict]) -> tuple[np.ndarray, list[di
     fields = ("id", "category_id", "iscrowd")
     listed = [s for s in segments if s["id"]]
     return ids, [{k: s[k] for k in fields} | {"area": int((ids == s["id"]).sum())} for s in listed]
+
+
+@dataclass(frozen=True)
+class RecordedDetector:
+    """A small network with random weights, and what Detectron2 02b5c4e2 found with it in one picture.
+
+    Attributes:
+        weights: its tensors by Detectron2's names.
+        image: (3, 160, 203) uint8, RGB; the network saw it at this size.
+        output_size: (height, width) of the picture in whose pixels the boxes are, (320, 406).
+        boxes, scores, labels: the detections (N, 4), (N,), (N,), best first.
+    """
+
+    weights: dict[str, Tensor]
+    image: Tensor
+    output_size: tuple[int, int]
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+    @torch.inference_mode()
+    def shown_to(self, model: nn.Module) -> dict[str, Tensor]:
+        """What a detector of ours finds in the picture, in the pixels of `output_size`."""
+        return model.eval()([self.image], output_sizes=[self.output_size])[0]
+
+    def apart(self, found: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """How far each recorded detection is from the nearest found one of its class.
+
+        Args:
+            found: `boxes` (M, 4), `scores` (M,), `labels` (M,); M may be 0.
+
+        Returns:
+            by how many pixels its farthest edge is off (N,), infinity where its class was not found; and the difference
+            of the scores (N,).
+        """
+        gaps = (self.boxes[:, None] - found["boxes"]).abs().amax(-1)  # (N, M)
+        gaps = gaps.masked_fill(self.labels[:, None] != found["labels"], torch.inf)
+        far, nearest = F.pad(gaps, (0, 1), value=torch.inf).min(1)
+        return far, (self.scores - F.pad(found["scores"], (0, 1))[nearest]).abs()
+
+
+def detectron2_detector(name: str, folder: Path = PEERS / "detectron2") -> RecordedDetector:
+    """A recorded detector: "retinanet" or "faster_rcnn". Raises FileNotFoundError if it is not in `folder`."""
+    with np.load(folder / f"{name}.npz") as file:
+        wanted = ("weights/", "input/", "output/")
+        data = {key: torch.from_numpy(file[key]) for key in file.files if key.startswith(wanted)}
+    config = json.loads((folder / f"{name}.config.json").read_text(encoding="utf-8"))
+    return RecordedDetector(
+        {key.removeprefix("weights/"): value for key, value in data.items() if key.startswith("weights/")},
+        data["input/image_bgr"].flip(0),
+        tuple(config["output_size"]),
+        data["output/boxes"],
+        data["output/scores"],
+        data["output/classes"],
+    )

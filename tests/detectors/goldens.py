@@ -1,4 +1,4 @@
-"""Numbers that Detectron2 computed (tests/goldens/README.md), and presets as narrow as the networks they came from."""
+"""Numbers that Detectron2 computed (data/peers/README.md), and presets as narrow as the networks they came from."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from course_lib.detectors.presets import Preset
 
-GOLDENS = Path(__file__).parents[1] / "goldens" / "detectron2"
+GOLDENS = Path(__file__).parents[2] / "data" / "peers" / "detectron2"
 ROUNDING = 4e-6  # of the largest value: each kind of processor sums in its own order
 
 

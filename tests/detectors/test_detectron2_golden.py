@@ -1,4 +1,4 @@
-"""Our RetinaNet with the weights of the golden one (tests/goldens/README.md)."""
+"""Our RetinaNet with the weights of the golden one (data/peers/README.md)."""
 
 import pytest
 import torch

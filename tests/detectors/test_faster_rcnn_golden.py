@@ -1,4 +1,4 @@
-"""Our Faster R-CNN with the weights of the golden one (tests/goldens/README.md)."""
+"""Our Faster R-CNN with the weights of the golden one (data/peers/README.md)."""
 
 from dataclasses import replace
 

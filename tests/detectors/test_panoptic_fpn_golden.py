@@ -1,4 +1,4 @@
-"""Our Panoptic FPN with the weights of the golden one (tests/goldens/README.md), which lies beside the repository."""
+"""Our Panoptic FPN with the weights of the golden one (data/peers/README.md), which lies beside the repository."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from course_lib.lessons.peers import detectron2_fusion, panopticapi_quality
+from course_lib.lessons.peers import (
+    RecordedDetector,
+    detectron2_detector,
+    detectron2_fusion,
+    panopticapi_quality,
+)
 from course_lib.panoptic.fusion import fuse
 from course_lib.panoptic.quality import PanopticQuality
 
@@ -39,9 +44,42 @@ def test_the_crowded_image_has_all_that_is_forgiven():
     assert (record.truth_ids == 0).any()
 
 
+@pytest.mark.parametrize("name, tensors, count", [("retinanet", 301, 99), ("faster_rcnn", 295, 100)])
+def test_a_recorded_detector_has_weights_a_picture_and_answers(name, tensors, count):
+    """That ours gives the same answers is tested in tests/detectors/test_*_golden.py."""
+    record = detectron2_detector(name)
+    assert len(record.weights) == tensors
+    assert (record.image.shape, record.image.dtype) == ((3, 160, 203), torch.uint8)
+    assert record.output_size == (320, 406)
+    assert record.boxes.shape == (count, 4)
+    assert record.scores.shape == record.labels.shape == (count,)
+    assert (record.scores.diff() <= 0).all()
+
+
+def test_how_far_apart_is_by_hand():
+    """The nearest of its class: the edge that moved most, and the score; without one, infinitely far."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 0, 40, 10], [0, 0, 5, 5]])
+    weights, image = {}, torch.zeros(3, 8, 8)
+    record = RecordedDetector(weights, image, (8, 8), boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 2]))
+    found = {
+        "boxes": torch.tensor([[1.0, 0, 13, 10], [0, 0, 10, 10], [20, 0.5, 40, 10]]),
+        "scores": torch.tensor([0.6, 0.5, 0.85]),
+        "labels": torch.tensor([0, 1, 1]),
+    }
+    far, change = record.apart(found)
+    assert far.tolist() == [3, 0.5, torch.inf]
+    torch.testing.assert_close(change[:2], torch.tensor([0.3, 0.05]))
+    none = {key: value[:0] for key, value in found.items()}
+    assert record.apart(none)[0].tolist() == [torch.inf] * 3
+
+
 @pytest.mark.parametrize(
     ("read", "file"),
-    [(detectron2_fusion, r"detectron2_fusion\.npz"), (panopticapi_quality, r"panopticapi_quality\.json")],
+    [
+        (detectron2_fusion, r"detectron2_fusion\.npz"),
+        (panopticapi_quality, r"panopticapi_quality\.json"),
+        (lambda folder: detectron2_detector("retinanet", folder), r"retinanet\.npz"),
+    ],
 )
 def test_it_says_where_it_looked(read, file, tmp_path):
     with pytest.raises(FileNotFoundError, match=file):

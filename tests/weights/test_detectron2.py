@@ -1,23 +1,19 @@
 """Detectron2's names. That the weights then do the same is shown in tests/detectors/test_detectron2_golden.py."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from course_lib.detectors.presets import R50_DETECTRON2
 from course_lib.weights.detectron2 import fpn, load_retinanet
 from course_lib.weights.keys import rename
-
-GOLDEN = Path(__file__).parents[1] / "goldens" / "detectron2" / "retinanet.npz"
+from tests.detectors.goldens import Golden
 
 
 @pytest.fixture(scope="module")
 def golden_state():
-    with np.load(GOLDEN) as file:
-        return {k.removeprefix("weights/"): torch.from_numpy(file[k]) for k in file.files if k.startswith("weights/")}
+    return Golden("retinanet").weights
 
 
 @pytest.fixture
