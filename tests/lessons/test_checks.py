@@ -167,3 +167,42 @@ def test_python_numbers_are_answers() -> None:
 
 def test_the_notebook_shows_the_message_without_a_traceback() -> None:
     assert CheckFailed("a\nb")._render_traceback_() == ["a\nb"]
+
+
+# Text and dicts
+
+
+def upper(name: str) -> str:
+    return name.upper()
+
+
+def plain(function, reference, *arguments) -> None:
+    mistakes = {"you mirrored it": lambda x: x[::-1], "you kept one": lambda x: dict(list(x.items())[:1])}
+    Exercise("07-3", function, reference=reference, mistakes=mistakes).plain("a name", *arguments, hint="look again")
+
+
+def test_text_and_dicts_are_compared_as_they_are() -> None:
+    plain(upper, upper, "ab")
+    plain(lambda x: {**x, "b": 2}, lambda x: x | {"b": 2}, {"a": 1})
+    with pytest.raises(CheckFailed) as caught:
+        plain(lambda x: x[::-1], upper, "ab")
+    assert str(caught.value) == (
+        "07-3, a name\n  called with  ab\n  found        ba\n  expected     AB\n  Hint: you mirrored it."
+    )
+    with pytest.raises(CheckFailed, match="Hint: you kept one"):
+        plain(lambda x: {"a": 1}, dict, {"a": 1, "b": [2]})
+
+
+@pytest.mark.parametrize("answer", ["x", 3, X, None])
+def test_of_another_kind_than_text_is_wrong(answer) -> None:
+    with pytest.raises(CheckFailed, match=r"look again|returned nothing"):
+        plain(lambda x: answer, upper, "ab")
+
+
+def test_a_dict_that_was_changed_is_found_however_deep() -> None:
+    def change(x: dict) -> dict:
+        x["a"]["b"] = 2
+        return {}
+
+    with pytest.raises(CheckFailed, match="changed its input in place"):
+        plain(change, dict, {"a": {"b": 1}})

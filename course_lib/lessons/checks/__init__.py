@@ -8,6 +8,8 @@ from course_lib.lessons.checks.backbones import receptive_field, residual_block
 from course_lib.lessons.checks.base import CheckFailed, Exercise
 from course_lib.lessons.checks.boxes import from_yolo, giou, iou_matrix, nms
 from course_lib.lessons.checks.comparing import claims, frontier, latency, luck
+from course_lib.lessons.checks.configs import merge, our_name
+from course_lib.lessons.checks.conventions import cell_anchors, to_rgb
 from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_loss, prior_bias
 from course_lib.lessons.checks.masks import mask_loss, paste_mask
 from course_lib.lessons.checks.measuring import average_recall, error_type, interpolated_precision, match_detections
@@ -33,6 +35,7 @@ __all__ = [
     "batch_losses",
     "best_candidates",
     "bilinear_sample",
+    "cell_anchors",
     "cell_boxes",
     "claims",
     "class_loss",
@@ -58,9 +61,11 @@ __all__ = [
     "match_default_boxes",
     "match_detections",
     "match_segments",
+    "merge",
     "mine_negatives",
     "nms",
     "objectness_targets",
+    "our_name",
     "panoptic_logits",
     "panoptic_quality",
     "paste_mask",
@@ -75,6 +80,7 @@ __all__ = [
     "semantic_map",
     "shape_anchors",
     "tile_anchors",
+    "to_rgb",
     "top_down",
     "warp_regions",
 ]

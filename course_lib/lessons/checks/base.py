@@ -5,6 +5,7 @@ input; the one that agrees is the hint. So a hint is never a guess, and a new on
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ class Exercise:
 
     Args:
         number: "00-1", as on the exercise's card.
-        function: the learner's; it returns a tensor, or a tuple of numbers or tensors.
+        function: the learner's; it returns a tensor, or a tuple of numbers or tensors, or, for `plain`, text or a dict.
         reference: gives the right answers.
         mistakes: by hint, a function that makes that mistake.
     """
@@ -74,6 +75,17 @@ class Exercise:
             self._fail(what, arguments, *_apart(found, right), self._diagnose(found, arguments) or unknown)
         self.passed += 1
 
+    def plain(self, what: str, *arguments: Any, expected: Any = None, hint: str = BY_HAND) -> None:
+        """The right answer where it is text or a dict. `hint` is for a mistake unknown, or an error."""
+        __tracebackhide__ = True
+        found = self._answer(what, arguments, hint)
+        right = self.reference(*_copies(arguments)) if expected is None else expected
+        if found != right:
+            answers = ((h, _quietly(lambda f: f(*_copies(arguments)), wrong)) for h, wrong in self.mistakes.items())
+            likely = (h for h, answer in answers if answer == found)
+            self._fail(what, arguments, str(found), str(right), next(likely, hint))
+        self.passed += 1
+
     def gradient(self, what: str, *arguments: Any) -> None:
         """The derivative of the summed answer by the first argument, a float64 tensor."""
         __tracebackhide__ = True
@@ -95,19 +107,25 @@ class Exercise:
         print(f"ok {self.number}: {self.passed} checks")
 
     def _call(self, what: str, arguments: tuple, hint: str = "") -> list[Tensor]:
-        """The learner's answer for copies of the arguments, as a list of tensors."""
+        """The learner's answer as a list of tensors."""
         __tracebackhide__ = True
-        copies = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
-        answer = self._run(what, hint)(*copies)
-        if any(isinstance(a, Tensor) and not torch.equal(a, c) for a, c in zip(arguments, copies)):
-            raise CheckFailed(self._say(what, IN_PLACE))
-        if answer is None:
-            raise CheckFailed(self._say(what, NOTHING))
+        answer = self._answer(what, arguments, hint)
         try:
             return _parts(answer)
         except (TypeError, ValueError, RuntimeError):
             kind = type(answer).__name__
             raise CheckFailed(self._say(what, f"your function returned a {kind}, not numbers")) from None
+
+    def _answer(self, what: str, arguments: tuple, hint: str) -> Any:
+        """The learner's answer for copies of the arguments."""
+        __tracebackhide__ = True
+        copies = _copies(arguments)
+        answer = self._run(what, hint)(*copies)
+        if any(_differs(a, c) for a, c in zip(arguments, copies)):
+            raise CheckFailed(self._say(what, IN_PLACE))
+        if answer is None:
+            raise CheckFailed(self._say(what, NOTHING))
+        return answer
 
     def _run(self, what: str, hint: str = "") -> Callable:
         """The learner's function, whose own errors say in which check they came up."""
@@ -145,6 +163,16 @@ class Exercise:
 
     def _say(self, what: str, hint: str, lines: str = "") -> str:
         return f"{self.number}, {what}{lines}\n  Hint: {hint}."
+
+
+def _copies(arguments: tuple) -> list:
+    """The arguments, those that a function could change copied."""
+    return [a.clone() if isinstance(a, Tensor) else deepcopy(a) if isinstance(a, dict) else a for a in arguments]
+
+
+def _differs(a: Any, b: Any) -> bool:
+    """Whether a tensor or a dict is no longer what its copy was."""
+    return not torch.equal(a, b) if isinstance(a, Tensor) else isinstance(a, dict) and a != b
 
 
 def _quietly(function: Callable, *arguments: Any) -> Any:
