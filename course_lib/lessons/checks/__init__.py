@@ -11,14 +11,15 @@ from course_lib.lessons.checks.comparing import claims, frontier, latency, luck
 from course_lib.lessons.checks.configs import merge, our_name
 from course_lib.lessons.checks.conventions import cell_anchors, to_rgb
 from course_lib.lessons.checks.focal import class_loss, focal_gradient, focal_loss, prior_bias
+from course_lib.lessons.checks.fusion import fill_stuff, place_things
 from course_lib.lessons.checks.masks import mask_loss, paste_mask
 from course_lib.lessons.checks.measuring import average_recall, error_type, interpolated_precision, match_detections
-from course_lib.lessons.checks.panoptic import fill_stuff, place_things, semantic_loss, semantic_map
 from course_lib.lessons.checks.panoptic_quality import match_segments, panoptic_quality
 from course_lib.lessons.checks.pyramid import fpn_forward, top_down
 from course_lib.lessons.checks.regions import align_regions, bilinear_sample, pool_regions, warp_regions
 from course_lib.lessons.checks.retinanet_inference import best_candidates, final_detections
 from course_lib.lessons.checks.retinanet_losses import anchor_rows, batch_losses
+from course_lib.lessons.checks.semantic import semantic_loss, semantic_map
 from course_lib.lessons.checks.ssd import match_default_boxes, mine_negatives
 from course_lib.lessons.checks.tour import focal_terms, iou, precision_recall
 from course_lib.lessons.checks.two_stage import balanced_sample, second_look
