@@ -153,6 +153,12 @@ def test_an_unsolved_exercise_says_so() -> None:
     assert failure(stub) == "07-2 is not solved yet: write the body in the cell above"
 
 
+def test_what_torch_does_not_implement_is_the_learners_own_error() -> None:
+    with pytest.raises(RuntimeError, match="bool") as caught:
+        exercise(lambda x: (x > 1) - (x > 2)).value("two numbers", X)
+    assert "07-2, two numbers" in caught.value.__notes__[0]
+
+
 def test_the_learners_own_error_comes_through_with_the_call() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         exercise(lambda x: 1 / 0).value("two numbers", X, hint="count again")

@@ -47,6 +47,14 @@ WRONG_LATENCY = {
     "fast end": (lambda s, w: (by_numpy(s, w)[0], (1000 * s[w:]).quantile(0.05)), "5 % quantile"),
     "order": (lambda s, w: by_numpy(s, w)[::-1], "first the median"),
     "torch's median": (lambda s, w: (1000 * s[w:].median(), by_numpy(s, w)[1]), "lower of two middle values"),
+    "last dropped": (lambda s, w: by_numpy(s[: len(s) - w], 0), "you dropped the last"),
+    "one too many": (lambda s, w: by_numpy(s, w + 1), "one image too many"),
+    "upper middle": (lambda s, w: (1000 * s[w:].sort().values[len(s[w:]) // 2], by_numpy(s, w)[1]), "two are in the"),
+    "nearest rank": (
+        lambda s, w: (by_numpy(s, w)[0], 1000 * s[w:].quantile(0.95, interpolation="nearest")),
+        "a straight line between two",
+    ),
+    "one tensor": (lambda s, w: torch.tensor(by_numpy(s, w)), "return median, p95"),
     "rounded": (lambda s, w: tuple(map(round, by_numpy(s, w))), "pencil and paper"),
 }
 
@@ -86,9 +94,16 @@ WRONG_CLAIMS = {
     "one side": (lambda ap: broadcast(ap).clamp(min=0), "the column may be the better one"),
     "swapped": (lambda ap: broadcast(ap).T, "1 stands for the row"),
     "deviations": (
+        by_loops_of(lambda a, b: a.mean() - a.std() > b.mean() + b.std()),
+        "not a standard deviation",
+    ),
+    "deviations over S": (
         by_loops_of(lambda a, b: a.mean() - a.std(correction=0) > b.mean() + b.std(correction=0)),
         "not a standard deviation",
     ),
+    "medians": (by_loops_of(lambda a, b: a.median() > b.median()), "medians of a few seeds"),
+    "transpose added": (lambda ap: broadcast(ap).abs(), "take the transpose away"),
+    "no zero": (lambda ap: 2 * broadcast(ap).clamp(min=0) - 1, "is 0, not −1"),
     "seed by seed": (by_loops_of(lambda a, b: (a > b).all()), "compare all with all"),
     "float": (lambda ap: broadcast(ap).float(), "int64"),
     "always the row": (lambda ap: torch.ones(len(ap), len(ap)).long(), "pencil and paper"),
@@ -116,7 +131,9 @@ WRONG_LUCK = {
     "the rest": (lambda a, b: 1 - 2 / math.comb(a + b, a), "how often the spreads do overlap"),
     "only a": (lambda a, b: chance_of_separation(a), "not 2a choose a"),
     "pairs": (lambda a, b: 2 / (a * b), "compared pairs of seeds"),
-    "per cent": (lambda a, b: 200 / math.comb(a + b, a), "pencil and paper"),
+    "ordered": (lambda a, b: 2 / math.perm(a + b, a), "math.comb in place of math.perm"),
+    "per cent": (lambda a, b: 200 / math.comb(a + b, a), "not in per cent"),
+    "a sum": (lambda a, b: 2 / (a + b), "pencil and paper"),
 }
 
 # Frontier
@@ -143,6 +160,26 @@ def means(x: Tensor) -> Tensor:
     return x.mean(1, keepdim=True).expand_as(x)
 
 
+def by_rule(more: Callable[[Tensor, Tensor], bool], less: Callable[[Tensor, Tensor], bool]) -> Callable:
+    """The frontier by two loops: o beats m where more(accuracy of o, of m) and less(times of o, of m), each (S,)."""
+
+    def answer(accuracy: Tensor, latency: Tensor) -> Tensor:
+        kept = [
+            not any(
+                bool(more(accuracy[o], accuracy[m])) and bool(less(latency[o], latency[m]))
+                for o in range(len(accuracy))
+            )
+            for m in range(len(accuracy))
+        ]
+        return torch.tensor(kept, dtype=torch.bool)
+
+    return answer
+
+
+def below(a: Tensor, b: Tensor) -> bool:
+    return a.max() < b.min()
+
+
 def one_of_two(accuracy: Tensor, latency: Tensor) -> Tensor:
     kept = []
     for m in range(len(accuracy)):
@@ -161,7 +198,6 @@ WRONG_FRONTIER = {
     "means": (lambda a, t: by_loops(means(a), means(t)), "you compared means"),
     "means of AP": (lambda a, t: by_loops(means(a), t), "the accuracies are compared by their means"),
     "means of time": (lambda a, t: by_loops(a, means(t)), "the times are compared by their means"),
-    "accuracy alone": (lambda a, t: by_loops(a, torch.arange(len(a))[:, None].expand_as(a)), "pencil and paper"),
     "the best only": (
         lambda a, t: torch.tensor([not any(y.min() > x.max() for y in a) for x in a], dtype=torch.bool),
         "at accuracy alone",
@@ -170,6 +206,19 @@ WRONG_FRONTIER = {
         lambda a, t: torch.tensor([not any(y.max() < x.min() for y in t) for x in t], dtype=torch.bool),
         "at speed alone",
     ),
+    "who beats no one": (
+        lambda a, t: by_loops(-a, -t),
+        "beat no one",
+    ),
+    "touching accuracy": (by_rule(lambda a, b: a.min() >= b.max(), below), "accuracy that touches"),
+    "touching time": (by_rule(plain, lambda a, b: a.max() <= b.min()), "time that touches"),
+    "touching": (by_rule(lambda a, b: a.min() >= b.max(), lambda a, b: a.max() <= b.min()), "or times that touch"),
+    "loose": (by_rule(lambda a, b: a.max() > b.min(), lambda a, b: a.min() < b.max()), "best with the other's worst"),
+    "loose accuracy": (by_rule(lambda a, b: a.max() > b.min(), below), "the accuracies: the one's lowest"),
+    "loose time": (by_rule(plain, lambda a, b: a.min() < b.max()), "the times: the one's highest"),
+    "best seeds": (by_rule(lambda a, b: a.max() > b.max(), lambda a, b: a.min() < b.min()), "best with best"),
+    "worst seeds": (by_rule(lambda a, b: a.min() > b.min(), lambda a, b: a.max() < b.max()), "worst with worst"),
+    "seed by seed": (by_rule(lambda a, b: (a > b).all(), lambda a, b: (a < b).all()), "compare all with all"),
     "float": (lambda a, t: by_loops(a, t).float(), "a bool for each model"),
     "all of them": (lambda a, t: torch.ones(len(a), dtype=torch.bool), "by one other, not by all"),
 }

@@ -17,8 +17,8 @@ def latency(function: Callable[[Tensor, int], tuple[float, float]]) -> None:
     Raises CheckFailed at the first wrong answer.
     """
     check = Exercise("10-1", function, reference=_latency, mistakes=_LATENCY_MISTAKES)
-    seconds = torch.tensor([0.09, 0.03, 0.01, 0.2, 0.05, 0.01], dtype=torch.float64)
-    check.shape("one to warm up, five counted", seconds, 1)
+    seconds = torch.tensor([0.09, 0.03, 0.01, 0.2, 0.01, 0.05], dtype=torch.float64)
+    check.shape("one to warm up, five counted", seconds, 1, hint="give back two numbers: return median, p95")
     check.value("one to warm up, five counted", seconds, 1, expected=(30.0, 170.0))
     check.value("all six counted", seconds, 0)
     generator = torch.Generator().manual_seed(0)
@@ -42,6 +42,10 @@ def _latency_mean(seconds: Tensor, warm_up: int) -> tuple[Tensor, Tensor]:
     return counted.mean(), counted.quantile(0.95)
 
 
+def _upper_middle(seconds: Tensor) -> Tensor:
+    return 1000 * seconds.double().sort().values[len(seconds) // 2]
+
+
 _LATENCY_MISTAKES = {
     "the first `warm_up` times are not counted: caches are cold, memory is being taken": (
         lambda seconds, warm_up: _latency(seconds, 0)
@@ -52,16 +56,25 @@ _LATENCY_MISTAKES = {
     "you dropped the slowest; the warm-up is what comes first": (
         lambda seconds, warm_up: _latency(seconds.sort(descending=True).values, warm_up)
     ),
+    "you dropped the last; the warm-up is what comes first": (
+        lambda seconds, warm_up: _latency(seconds[: len(seconds) - warm_up], 0)
+    ),
+    "that is one image too many; count from seconds[warm_up] on": (
+        lambda seconds, warm_up: _latency(seconds, warm_up + 1)
+    ),
     "you counted the warm-up and dropped the rest": lambda seconds, warm_up: _latency(seconds[:warm_up], 0),
     "that is the mean, which one slow image drags along; take the median": _latency_mean,
     "the times are in seconds; give milliseconds": lambda seconds, warm_up: _latency(seconds, warm_up, scale=1.0),
-    "that is the slowest time; 95 % of the images are faster than the 95 % quantile": (
+    "that is the slowest time; the 95 % quantile lies on a straight line between two of the times: .quantile(0.95)": (
         lambda seconds, warm_up: _latency(seconds, warm_up, high=1.0)
     ),
     "that is the 5 % quantile: the fast end": lambda seconds, warm_up: _latency(seconds, warm_up, high=0.05),
     "first the median, then the 95 % quantile": lambda seconds, warm_up: _latency(seconds, warm_up)[::-1],
     "torch's .median() takes the lower of two middle values; the median is their mean: quantile(0.5)": (
         lambda seconds, warm_up: (1000 * seconds[warm_up:].median(), _latency(seconds, warm_up)[1])
+    ),
+    "of an even number of times two are in the middle; the median is their mean: quantile(0.5)": (
+        lambda seconds, warm_up: (_upper_middle(seconds[warm_up:]), _latency(seconds, warm_up)[1])
     ),
 }
 
@@ -76,8 +89,8 @@ def claims(function: Callable[[Tensor], Tensor]) -> None:
     Raises CheckFailed at the first wrong answer.
     """
     check = Exercise("10-2", function, reference=_claims, mistakes=_CLAIM_MISTAKES)
-    ap = torch.tensor([[0.50, 0.49, 0.51], [0.58, 0.63, 0.58], [0.55, 0.58, 0.51], [0.49, 0.48, 0.53]])
-    by_hand = torch.tensor([[0, -1, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0], [0, -1, 0, 0]])
+    ap = torch.tensor([[0.60, 0.49, 0.56], [0.49, 0.48, 0.49], [0.49, 0.49, 0.49], [0.58, 0.57, 0.51]])
+    by_hand = torch.tensor([[0, 0, 0, 0], [0, 0, 0, -1], [0, 0, 0, -1], [0, 1, 1, 0]])  # 0.49 touches 0.49
     check.shape("four models, three seeds", ap)
     check.value("four models, three seeds", ap, expected=by_hand)
     check.dtype(
@@ -112,7 +125,7 @@ def _by_one(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def _deviations(ap: Tensor) -> Tensor:
-    mean, deviation = ap.double().mean(1), ap.double().std(1, correction=0)
+    mean, deviation = ap.double().mean(1), ap.double().std(1)
     return _signed(_better(mean - deviation, mean + deviation), ap.shape[1])
 
 
@@ -127,7 +140,14 @@ _CLAIM_MISTAKES = {
     "where the lowest of the one is the highest of the other the spreads touch, and nothing is claimed: use >": (
         lambda ap: _signed(ap.amin(1)[:, None] >= ap.amax(1), ap.shape[1])
     ),
+    "medians of a few seeds differ nearly always; compare the row's lowest with the column's highest": _by_one(
+        lambda ap: ap.median(1).values
+    ),
     _ONE_SEED: lambda ap: _claims(ap, least=1),
+    "where the column is better the answer is −1: take the transpose away, do not add it": lambda ap: _claims(ap).abs(),
+    "where the spreads overlap the answer is 0, not −1": (
+        lambda ap: torch.where(_better(ap.amin(1), ap.amax(1)), 1, -1) * (ap.shape[1] > 1)
+    ),
     "the column may be the better one: then the answer is −1": lambda ap: _claims(ap).clamp(min=0),
     "1 stands for the row, −1 for the column": lambda ap: -_claims(ap),
     "the spread here is from the lowest to the highest seed, not a standard deviation": _deviations,
@@ -145,7 +165,7 @@ def luck(function: Callable[[int, int], float]) -> None:
     Raises CheckFailed at the first wrong answer.
     """
     check = Exercise("10-3", function, reference=_luck, mistakes=_LUCK_MISTAKES)
-    check.value("two seeds against four", 2, 4, expected=2 / 15)
+    check.value("three seeds against seven", 3, 7, expected=1 / 60)
     check.value("one seed each", 1, 1, expected=1.0)
     check.value("two seeds each", 2, 2, expected=1 / 3)
     check.value("three seeds each", 3, 3, expected=1 / 10)
@@ -167,6 +187,10 @@ _LUCK_MISTAKES = {
     "you divided by one side's orders only: (a + b)! / (a! · b!)": (
         lambda a, b: 2 * math.factorial(a) / math.factorial(a + b)
     ),
+    "the order of A's values among themselves does not count: a + b choose a, math.comb in place of math.perm": (
+        lambda a, b: 2 / math.perm(a + b, a)
+    ),
+    "from 0 to 1, not in per cent": lambda a, b: 100 * _luck(a, b),
     "you took each of A's seeds for a coin: what counts is where all a + b values stand": lambda a, b: 2 * 0.5**a,
     "you took all seeds for coins: count the orders of a + b values instead": lambda a, b: 2 * 0.5 ** (a + b),
     "that is how often the spreads do overlap; luck is the rest": lambda a, b: 1 - _luck(a, b),
@@ -184,14 +208,17 @@ def frontier(function: Callable[[Tensor, Tensor], Tensor]) -> None:
     Raises CheckFailed at the first wrong answer.
     """
     check = Exercise("10-4", function, reference=_frontier, mistakes=_FRONTIER_MISTAKES)
-    accuracy = torch.tensor([[0.42, 0.46], [0.46, 0.49], [0.53, 0.54], [0.43, 0.49], [0.37, 0.43], [0.37, 0.38]])
-    latency = torch.tensor([[27.0, 29.0], [9.0, 11.0], [25.0, 28.0], [25.0, 26.0], [21.0, 22.0], [11.0, 13.0]])
-    by_hand = torch.tensor([True, True, True, True, False, True])  # 4 is beaten by 1; 5 is not: both take 11 at times
-    check.shape("six models, two seeds", accuracy, latency)
-    check.value("six models, two seeds", accuracy, latency, expected=by_hand)
-    check.dtype("six models, two seeds", accuracy, latency, hint="the answer is a bool for each model")
-    spread = torch.tensor([[0.60, 0.70], [0.50, 0.65]])
-    check.value("faster beyond doubt, not more accurate", spread, torch.tensor([[1.0, 2.0], [8.0, 9.0]]))
+    accuracy = torch.tensor([[38, 48, 50], [42, 41, 41], [52, 58, 58], [50, 47, 48], [47, 42, 59], [42, 41, 37]]) / 100
+    latency = torch.tensor([[16, 8, 11], [13, 15, 15], [15, 21, 18], [19, 20, 16], [19, 31, 25], [31, 33, 24]]).float()
+    by_hand = torch.tensor([True, True, True, True, True, False])  # 5 is beaten by 2, and by no other
+    check.shape("six models, three seeds", accuracy, latency)
+    check.value("six models, three seeds", accuracy, latency, expected=by_hand)
+    check.dtype("six models, three seeds", accuracy, latency, hint="the answer is a bool for each model")
+    close = torch.tensor(  # four pairs: accuracies touch, times touch, accuracies overlap, times overlap
+        [[20, 22], [22, 24], [30, 31], [33, 34], [40, 44], [43, 45], [50, 51], [53, 54]]
+    )
+    times = torch.tensor([[4, 5], [1, 2], [12, 14], [10, 12], [24, 25], [20, 21], [32, 36], [33, 31]]).float()
+    check.value("pairs that touch or overlap in one of the two", close / 100, times)
     generator = torch.Generator().manual_seed(0)
     for models in (5, 9):
         ap = torch.rand(models, 1, dtype=torch.float64, generator=generator)
@@ -233,6 +260,9 @@ _FRONTIER_MISTAKES = {
     "you marked the models that beat another; mark those that none beats": (
         lambda a, t: _beaten(a, t).any(1) if len(a) else a.new_zeros(0).bool()
     ),
+    "you kept the models that beat no one; keep those that no one beats: .any(0), over the rows": (
+        lambda a, t: ~_beaten(a, t).any(1) if len(a) else a.new_zeros(0).bool()
+    ),
     "you compared means; where the spreads overlap no one beats anyone": _with(
         more=lambda x, y: x.mean(1)[:, None] > y.mean(1), less=lambda x, y: x.mean(1)[:, None] < y.mean(1)
     ),
@@ -242,7 +272,29 @@ _FRONTIER_MISTAKES = {
     "the times are compared by their means; they too may overlap": (
         _with(less=lambda x, y: x.mean(1)[:, None] < y.mean(1))
     ),
+    "an accuracy that touches another is not above it: use >": _with(more=lambda x, y: x.amin(1)[:, None] >= y.amax(1)),
     "a time that touches another is not below it: use <": _with(less=lambda x, y: x.amax(1)[:, None] <= y.amin(1)),
+    "accuracies or times that touch are neither above nor below: use > and <": _with(
+        more=lambda x, y: x.amin(1)[:, None] >= y.amax(1), less=lambda x, y: x.amax(1)[:, None] <= y.amin(1)
+    ),
+    "you compared the one's best with the other's worst; its worst must beat the other's best": _with(
+        more=lambda x, y: x.amax(1)[:, None] > y.amin(1), less=lambda x, y: x.amin(1)[:, None] < y.amax(1)
+    ),
+    "the accuracies: the one's lowest must be above the other's highest, not the highest above the lowest": (
+        _with(more=lambda x, y: x.amax(1)[:, None] > y.amin(1))
+    ),
+    "the times: the one's highest must be below the other's lowest, not the lowest below the highest": (
+        _with(less=lambda x, y: x.amin(1)[:, None] < y.amax(1))
+    ),
+    "you compared best with best, which luck chooses; the one's worst must beat the other's best": _with(
+        more=lambda x, y: x.amax(1)[:, None] > y.amax(1), less=lambda x, y: x.amin(1)[:, None] < y.amin(1)
+    ),
+    "you compared worst with worst; the one's worst must beat the other's best": _with(
+        more=lambda x, y: x.amin(1)[:, None] > y.amin(1), less=lambda x, y: x.amax(1)[:, None] < y.amax(1)
+    ),
+    "a seed has nothing in common with the same seed of another model: compare all with all": _with(
+        more=lambda x, y: (x[:, None] > y).all(2), less=lambda x, y: (x[:, None] < y).all(2)
+    ),
     "you looked at accuracy alone": _with(both=lambda more, less: more),
     "you looked at speed alone": _with(both=lambda more, less: less),
     "a model must be beaten by one other, not by all": (
