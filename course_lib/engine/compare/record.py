@@ -48,7 +48,8 @@ class Condition:
 _SHORT = Condition(title="one minute", minutes=1.0, threads=1)  # one thread: half of a laptop is left to work with
 CONDITIONS = {
     "town": Condition(title="three minutes", minutes=3.0),
-    # One thing is changed in each of the others, against `one_minute`.
+    # One thing is asked for otherwise in each of the others, against `one_minute`; the plan may fit more to it: levels,
+    # matching thresholds and the size of the input follow from the sizes of the objects.
     "one_minute": _SHORT,
     "small": replace(_SHORT, title="small objects", config=TownConfig(scale=(0.06, 0.2))),
     "crowded": replace(_SHORT, title="crowded", config=TownConfig(objects=14.0, crowding=1.0)),
