@@ -1,6 +1,6 @@
 """How good is a panoptic detector? AP of its boxes and masks, IoU of its semantic map, panoptic quality."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from course_lib.engine.panoptic_files import PanopticWriter
 from course_lib.engine.pq import format_pq
 from course_lib.ops.semantic import class_ious, confusion
 from course_lib.panoptic.fusion import Canvas
-from course_lib.panoptic.quality import PanopticQuality
+from course_lib.panoptic.quality import PanopticQuality, match_segments
 
 
 @dataclass
@@ -114,10 +114,45 @@ def fusion_quality(
         answers: images' numbers, and what the detector says of each.
         fuse: from such an answer to a canvas.
     """
+    quality = PanopticQuality(dataset.panoptic.categories)
+    for pair in map_pairs(dataset, answers, fuse):
+        quality.add(*pair)
+    return quality
+
+
+def found_by_area(
+    dataset: CocoDetection, answers: Iterable[tuple[int, dict]], fuse: Callable[[dict], Canvas], edges: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many true things of each size have a match: a fusion's recall, small things apart from large ones.
+
+    Args:
+        dataset, answers, fuse: as of `fusion_quality`.
+        edges: (E,) rising areas in pixels; a thing of exactly an edge's area belongs above it.
+
+    Returns:
+        of each of the E + 1 ranges of area the true things, crowds left out, and those of them that are matched:
+        (E + 1,) int64 each.
+    """
+    things = [category["id"] for category in dataset.panoptic.categories if category["isthing"]]
+    ranges = {True: [], False: []}  # by whether a thing is matched
+    for truth_ids, truth, found_ids, found in map_pairs(dataset, answers, fuse):
+        matched = {true_id for true_id, _, _ in match_segments(truth_ids, truth, found_ids, found).matched}
+        for s in truth:
+            if s["category_id"] in things and not s.get("iscrowd"):
+                ranges[s["id"] in matched].append(np.searchsorted(edges, s["area"], side="right"))
+    missed, matched = (np.bincount(np.array(ranges[k], np.int64), minlength=len(edges) + 1) for k in (False, True))
+    return missed + matched, matched
+
+
+def map_pairs(
+    dataset: CocoDetection, answers: Iterable[tuple[int, dict]], fuse: Callable[[dict], Canvas]
+) -> Iterator[tuple[np.ndarray, list[dict], np.ndarray, list[dict]]]:
+    """Of each answer the true map and its segments, the fused one and its segments: what `PanopticQuality.add` takes.
+
+    Arguments as of `fusion_quality`.
+    """
     truth = dataset.panoptic
-    quality = PanopticQuality(truth.categories)
     for index, answer in answers:
         image_id, canvas = dataset.image_ids[index], fuse(answer)
         found = to_segments_info(canvas.segments, truth.things, truth.stuff_map)
-        quality.add(truth.ids(image_id), truth.segments(image_id), canvas.panoptic.numpy(), found)
-    return quality
+        yield truth.ids(image_id), truth.segments(image_id), canvas.panoptic.numpy(), found

@@ -13,7 +13,7 @@ from course_lib.datasets.town import CATEGORIES, TownConfig
 from course_lib.datasets.town_writer import make_town
 from course_lib.detectors.presets import get_preset
 from course_lib.engine.checkpoint import CONFIG, LOG
-from course_lib.engine.panoptic import PanopticMetrics, evaluate_panoptic, fusion_quality
+from course_lib.engine.panoptic import PanopticMetrics, evaluate_panoptic, found_by_area, fusion_quality
 from course_lib.engine.plan import box_statistics, fit
 from course_lib.engine.pq import open_panoptic, pq_files
 from course_lib.engine.recipe import Recipe
@@ -93,6 +93,33 @@ def test_another_way_to_fuse_the_same_answers(val_data):
     summary = fusion_quality(val_data, answers, things_alone).summary()
     assert summary["things"].pq == pytest.approx(1)
     assert summary["stuff"].pq == 0
+
+
+def test_how_many_things_of_each_size_are_found(val_data):
+    """All but the smallest of each image; crowds do not count, and an edge belongs to what is above it."""
+    truth = val_data.panoptic
+    things = {c["id"] for c in truth.categories if c["isthing"]}
+    areas, smallest = [], []
+    for image_id in val_data.image_ids:
+        real = [s for s in truth.segments(image_id) if s["category_id"] in things and not s.get("iscrowd")]
+        areas += [s["area"] for s in real]
+        smallest += sorted(s["area"] for s in real)[:1]
+    middle = sorted(areas)[len(areas) // 2]
+    answers = list(enumerate(Oracle(val_data)([None] * len(val_data))))
+
+    def without_the_smallest(answer):
+        things = [s for s in answer["segments"] if s["isthing"]]
+        lost = min(things, key=lambda s: s["area"])["id"] if things else -1
+        panoptic = answer["panoptic"].clone()
+        panoptic[panoptic == lost] = 0
+        return Canvas(panoptic, [s for s in answer["segments"] if s["id"] != lost])
+
+    total, found = found_by_area(val_data, answers, without_the_smallest, (middle,))
+    below = sum(area < middle for area in areas)
+    assert total.tolist() == [below, len(areas) - below]
+    lost = sum(area < middle for area in smallest)
+    assert (total - found).tolist() == [lost, len(smallest) - lost]
+    assert [len(counts) for counts in found_by_area(val_data, [], without_the_smallest, (1, 2, 3))] == [4, 4]
 
 
 def test_half_of_the_sky_called_road(val_data):

@@ -66,6 +66,8 @@ WRONG_MATCH = {
         "not all of it",
     ),
     "at least ½": (looped(match=lambda iou: iou >= 0.5), "above ½"),
+    "void late": (lambda t, f, v: loop(t, f, v) * (loop(t, f, v, spare=False) > 0), "has to be above ½"),
+    "void alone": (lambda t, f, v: loop(t, f & v, v, spare=False), "taken out by & ~void"),
     "the best": (best_of_a_row, "nor is the best of a row"),
     "no threshold": (looped(match=lambda iou: True), "put 0 there"),
     "yes or no": (lambda *a: loop(*a) > 0, "not whether they do"),
@@ -120,6 +122,13 @@ def mean_of_both(*arguments):
     return (sq + rq) / 2, sq, rq
 
 
+def rate_by(iou, excused, missed, *, fp, fn):
+    """Errors of one kind, and those whole."""
+    _, sq, _ = rate(iou, excused, missed)
+    rq = len(iou) / (len(iou) + fp * int((excused <= 0.5).sum()) + fn * missed)
+    return sq * rq, sq, rq
+
+
 def mean_of_nothing(iou, excused, missed):
     pq, sq, rq = rate(iou, excused, missed)
     return (pq, sq, rq) if len(iou) else (math.nan, math.nan, rq)
@@ -142,6 +151,9 @@ WRONG_QUALITY = {
     "a mean": (mean_of_both, "not their mean"),
     "last": (ordered((1, 2, 0)), "the order is PQ, SQ, RQ"),
     "swapped": (ordered((0, 2, 1)), "you swapped SQ and RQ"),
+    "precision": (lambda iou, excused, missed: rate_by(iou, excused, missed, fp=1, fn=0), "that is precision"),
+    "recall": (lambda iou, excused, missed: rate_by(iou, excused, missed, fp=0, fn=1), "that is recall"),
+    "invented alone": (lambda *a: rate(*a) if len(a[0]) + a[2] else (math.nan,) * 3, "enough to make a class occur"),
     "no match": (mean_of_nothing, "without a match SQ"),
     "no class": (zero_for_nothing, "stays out of the mean"),
     "PQ alone": (lambda *a: rate(*a)[0], "three numbers"),
@@ -149,7 +161,7 @@ WRONG_QUALITY = {
 
 TestPanopticQuality = exercise_tests(
     {
-        "12-1: 8": (checks.match_segments, RIGHT_MATCH, WRONG_MATCH),
-        "12-2: 7": (checks.panoptic_quality, RIGHT_QUALITY, WRONG_QUALITY),
+        "12-1: 9": (checks.match_segments, RIGHT_MATCH, WRONG_MATCH),
+        "12-2: 8": (checks.panoptic_quality, RIGHT_QUALITY, WRONG_QUALITY),
     }
 )

@@ -56,6 +56,21 @@ def pixels(**changes):
     return looped(area=lambda *arguments: inside(*arguments, **changes))
 
 
+def by_mask(things, boxes, labels, pasted):
+    """Where the mask is not 0, in place of the box."""
+    own = things[labels] * (pasted != 0)
+    return own, own + pasted
+
+
+def uncut(things, boxes, labels, pasted):
+    return loop(things, boxes, labels, pasted)[0], things[labels] + pasted
+
+
+def without_edge(box: Tensor, height: int, width: int) -> Tensor:
+    """The left and the upper edge exclusive."""
+    return inside(box + torch.tensor([1e-4, 1e-4, 0, 0]), height, width)
+
+
 RIGHT_INSTANCES = {"loop": loop, "slices": by_slices, "library": by_library}
 WRONG_INSTANCES = {
     "everywhere": (looped(area=lambda box, h, w: torch.ones(h, w, dtype=torch.bool)), "inside the box alone"),
@@ -71,6 +86,10 @@ WRONG_INSTANCES = {
     "mask alone": (looped(add=lambda own, pasted: pasted), "lacks the semantic term"),
     "no mask": (looped(add=lambda own, pasted: own), "lacks the mask's logit"),
     "swapped": (looped(order=(1, 0)), "the semantic term comes first"),
+    "by the mask": (by_mask, "the box says what is inside"),
+    "uncut": (uncut, "the second result is not cut"),
+    "background": (looped(term=lambda things, label, n: things[label - 1]), "labels count from 0"),
+    "left edge": (looped(area=without_edge), "only the right and the lower edge"),
     "one": (looped(order=(1,)), "two tensors"),
     "detached": (lambda things, *rest: loop(things.detach(), *rest), "no gradient reaches the input"),
 }
@@ -115,6 +134,7 @@ WRONG_CHANNELS = {
     "a sum": (joined(unknown=lambda k, o, n: k.amax(0) - o.sum(0)), "not their sum"),
     "turned round": (joined(unknown=lambda k, o, n: o.amax(0) - k.amax(0)), "the sign of the opposite"),
     "cut": (joined(unknown=lambda k, o, n: (k.amax(0) - o.amax(0)).relu()), "leave negative numbers"),
+    "semantic terms": (lambda s, k, o, n: torch.cat((s, o, join(s, k, o, n)[-1:])), "is its semantic term alone"),
     "nobody": (joined(empty=0.0), "without instances nothing is unknown"),
     "detached": (lambda stuff, *rest: join(stuff.detach(), *rest), "no gradient reaches the input"),
 }

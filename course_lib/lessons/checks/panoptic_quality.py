@@ -28,6 +28,9 @@ def match_segments(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None
     road = _segments("00000000", "00000000", "11110000", "11111111")
     said = _segments("00000000", "00000101", "11110011", "11111111")
     check.value("a road of 12 pixels, 16 predicted, one on void", road, said, void, expected=torch.tensor([[4 / 5]]))
+    road = _segments("00000000", "00000000", "00011110", "00000000")
+    said = _segments("00000111", "00000000", "01111110", "00000000")
+    check.value("4 pixels, 9 predicted, two on void", road, said, void, expected=torch.tensor([[4 / 7]]), hint=_FIRST)
     for seed in range(3):
         check.value("a random scene", *_scene(seed))
     check.value("no true segment (G = 0)", truth[:0], found, void, hint=_EMPTY)
@@ -35,6 +38,7 @@ def match_segments(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None
     check.done()
 
 
+_FIRST = "void leaves the union before anything is asked: the IoU without void is the one that has to be above ½"
 _EMPTY = "without segments on one side there is nothing to compare: an empty table, (0, P) or (G, 0)"
 
 
@@ -91,6 +95,7 @@ def _matched(
 
 _match = _matched()
 _MATCH_MISTAKES = {
+    _FIRST: lambda truth, found, void: _iou(truth, found, void) * (_iou(truth, found, torch.zeros_like(void)) > 0.5),
     "you divided by the true segment alone; IoU divides by the union of both": _matched(overlap=_over_truth),
     "void is held against nobody: a prediction's pixels there leave the union": _matched(
         overlap=lambda truth, found, void: _iou(truth, found, torch.zeros_like(void))
@@ -106,7 +111,9 @@ _MATCH_MISTAKES = {
     "rows are the true segments, columns the predicted ones; yours is turned round": _matched(
         keep=lambda iou: (iou * (iou > 0.5)).T
     ),
-    "the union counts the shared pixels once: the areas' sum minus what they share": _matched(overlap=_over_both),
+    "nothing matches in yours: the union counts the shared pixels once, and void is taken out by & ~void": _matched(
+        overlap=_over_both
+    ),
     "that is twice the shared pixels over the sum of the areas (Dice); IoU divides by the union": _matched(
         overlap=lambda truth, found, void: 2 * _over_both(truth, found, void)
     ),
@@ -128,13 +135,14 @@ def panoptic_quality(function: Callable[[Tensor, Tensor, int], tuple[float, floa
     what = "two matches, two other predictions of which one lies mostly on void, one missed"
     check.shape(what, iou, excused, 1, hint="three numbers: PQ, SQ, RQ")
     check.value(what, iou, excused, 1, expected=_three(5 / 9, 5 / 6, 2 / 3))
-    four = torch.tensor([0.5, 0.1, 0.2, 0.9])
-    check.value("four others, one with just a half on void", iou, four, 0, expected=_three(10 / 21, 5 / 6, 4 / 7))
     generator = torch.Generator().manual_seed(0)
     many = 0.5 + 0.5 * torch.rand(37, generator=generator)
     check.value("37 matches, 20 other predictions, 11 missed", many, torch.rand(20, generator=generator), 11)
+    four = torch.tensor([0.5, 0.1, 0.2, 0.9])
+    check.value("four others, one with just a half on void", iou, four, 0, expected=_three(10 / 21, 5 / 6, 4 / 7))
     check.value("all found, none invented", many, none, 0)
     check.value("no match (T = 0)", none, torch.tensor([0.2]), 1, expected=_three(0, 0, 0), hint=_NO_MATCH)
+    check.value("one invented, none true", none, torch.tensor([0.2]), 0, expected=_three(0, 0, 0), hint=_OCCURS)
     nothing = _three(math.nan, math.nan, math.nan)
     check.value("neither matched, invented nor missed", none, torch.tensor([0.9]), 0, expected=nothing, hint=_ABSENT)
     check.done()
@@ -148,6 +156,8 @@ def _three(*values: float) -> tuple[Tensor, ...]:
 _NO_MATCH = "without a match SQ is a mean of nothing, 0/0; it counts as 0, as PQ and RQ do"
 _ABSENT = "a class that does not occur has no quality: all three are NaN, and it stays out of the mean over classes"
 
+_OCCURS = "one invented segment is enough to make a class occur, though no true one is there: its three numbers are 0"
+
 
 def _rated(
     *,
@@ -156,13 +166,14 @@ def _rated(
     sq: Callable[[Tensor, int, int], float] = lambda iou, fp, fn: float(iou.mean()) if len(iou) else 0.0,
     answer: Callable[[float, float], tuple] = lambda sq, rq: (sq * rq, sq, rq),
     absent: float = math.nan,
+    occurs: Callable[[int, int, int], bool] = lambda tp, fp, fn: tp + fp + fn > 0,
 ) -> Callable:
     """A solution in its steps, one of them replaced."""
 
     def solution(iou: Tensor, excused: Tensor, missed: int) -> tuple[Tensor, ...]:
         fp = invented(excused)
         total = segments(len(iou), fp, missed)
-        if total == 0:
+        if not occurs(len(iou), fp, missed):
             return _three(absent, absent, absent)
         return _three(*answer(sq(iou, fp, missed), len(iou) / total))
 
@@ -171,6 +182,7 @@ def _rated(
 
 _quality = _rated()
 _QUALITY_MISTAKES = {
+    _OCCURS: _rated(occurs=lambda tp, fp, fn: tp + fn > 0),
     _ABSENT: _rated(absent=0.0),
     "a prediction of which more than half lies on void or a crowd is not counted as invented": _rated(invented=len),
     "it takes more than a half on void or a crowd to be forgiven; exactly a half is not enough": _rated(
@@ -181,6 +193,12 @@ _QUALITY_MISTAKES = {
     ),
     "RQ's denominator is TP + ½ FP + ½ FN; one kind of error is missing in yours": _rated(
         segments=lambda tp, fp, fn: tp + 0.5 * fn
+    ),
+    "that is precision; RQ counts what is missed, too, and either error by ½": _rated(
+        segments=lambda tp, fp, fn: tp + fp
+    ),
+    "that is recall; RQ counts what is invented, too, and either error by ½": _rated(
+        segments=lambda tp, fp, fn: tp + fn
     ),
     "an error counts ½ in RQ, as in F1; yours counts 1": _rated(segments=lambda tp, fp, fn: tp + fp + fn),
     "SQ is a mean over the matches alone; the errors are in RQ": _rated(

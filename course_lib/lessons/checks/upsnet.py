@@ -22,9 +22,9 @@ def instance_logits(function: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[T
     check.shape(what, *_ROW, hint="two tensors, each with a map for each instance: (N, H, W)")
     own = torch.tensor([[[4.0, 4, 4, 4, 0, 0]]])
     check.value(what, *_ROW, expected=(own, torch.tensor([[[7.0, 7, 1, 5, 0, 0]]])))
-    flat = torch.ones(1, 3, 6), torch.tensor([[1.4, 0.6, 4.5, 9.0]]), torch.tensor([0]), torch.zeros(1, 3, 6)
+    flat = torch.ones(1, 3, 6), torch.tensor([[1.5, 0.6, 4.5, 9.0]]), torch.tensor([0]), torch.zeros(1, 3, 6)
     inside = torch.tensor([[[0.0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0]]])
-    check.value("a box from 1.4 to 4.5 and from 0.6 to below the image", *flat, expected=(inside, inside), hint=_CENTRE)
+    check.value("a box from 1.5 to 4.5 and from 0.6 to below the image", *flat, expected=(inside, inside), hint=_CENTRE)
     for seed in range(3):
         check.value("five instances, six classes, 12 × 14 pixels", *_instances_of(seed))
     check.gradient("five instances", *_instances_of(0))
@@ -33,7 +33,7 @@ def instance_logits(function: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[T
     check.done()
 
 
-_CENTRE = "a pixel is inside when its centre is: column j has it at j + 0.5, and the right edge is exclusive"
+_CENTRE = "a pixel is inside when its centre is: at j + 0.5; only the right and the lower edge are exclusive"
 _ROW = (
     torch.tensor([[[4.0, 4, 4, 4, 1, -1]], [[0, 0, 0, 3, 3, 0]]]),
     torch.tensor([[0.0, 0, 4, 1]]),
@@ -88,6 +88,19 @@ def _said(
 
 _instances = _said()
 _INSTANCE_MISTAKES = {
+    "the box says what is inside, not the mask: its logit may be 0 there too": lambda things, boxes, labels, pasted: (
+        things[labels] * (pasted != 0),
+        things[labels] * (pasted != 0) + pasted,
+    ),
+    "the second result is not cut to the box: outside an instance says 0 in both": (
+        lambda things, boxes, labels, pasted: (
+            _instances(things, boxes, labels, pasted)[0],
+            things[labels] + pasted,
+        )
+    ),
+    "labels count from 0, and things has no channel for background: things[labels]": _said(
+        of_class=lambda things, labels: things[labels - 1]
+    ),
     "the semantic logit counts inside the box alone; outside an instance says 0": _said(
         inside=lambda boxes, height, width: torch.ones(len(boxes), height, width, dtype=torch.bool)
     ),
@@ -166,6 +179,9 @@ def _joined(
 
 _channels = _joined()
 _CHANNEL_MISTAKES = {
+    "an instance's channel is the sum, instances; own is its semantic term alone, for unknown": (
+        lambda stuff, things, own, instances: torch.cat((stuff, own, _channels(stuff, things, own, instances)[-1:]))
+    ),
     "there is a channel more: unknown, where the semantic head sees a thing that no instance claims": _joined(
         order=lambda s, k, n, u: (s, n)
     ),
