@@ -60,6 +60,25 @@ def by_truth(base: dict, child: dict) -> dict:
     return merged
 
 
+def not_kept(base: dict, child: dict) -> dict:
+    merged = dict(base)
+    for key, value in child.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            not_kept(base[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def too_early(base: dict, child: dict) -> dict:
+    merged = dict(base)
+    for key, value in child.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            return too_early(merged[key], value)
+        merged[key] = value
+    return merged
+
+
 def joined(base: dict, child: dict) -> dict:
     merged = dict(base)
     for key, value in child.items():
@@ -90,6 +109,8 @@ WRONG_MERGE = {
     "the base wins": (lambda base, child: into_a_copy(child, base), "the child's counts"),
     "the child alone": (child_s_keys, "stays as the base has it"),
     "known keys": (known_keys, "keys that the base does not have"),
+    "not stored": (not_kept, "store what it gives for a section"),
+    "returned too early": (too_early, "return after the loop"),
     "lists joined": (joined, "they are not joined"),
     "truth": (by_truth, "are values too"),
     "in place": (in_place, "changed its input in place"),
@@ -156,6 +177,11 @@ def stages_kept(name: str) -> str:
     return re.sub(r"layer(\d)", lambda m: f"layer{int(m[1]) + 1}", by_table(name))
 
 
+def one_less(number: str) -> Callable[[str], str]:
+    """A right solution with one of its numbers too small by one."""
+    return lambda name: re.sub(number, lambda m: str(int(m[0]) - 1), by_table(name))
+
+
 def not_halved(name: str) -> str:
     return re.sub(r"convs\.(\d)", lambda m: f"convs.{2 * int(m[1])}", by_table(name))
 
@@ -175,6 +201,12 @@ WRONG_NAME = {
     "no numbers": (then((r"downsample\.0", "downsample"), (r"downsample\.1", "downsample.norm")), "have numbers"),
     "not halved": (not_halved, "halve the number"),
     "heads' names": (then(("^class_head", "cls_head"), ("^box_head", "bbox_head")), "cls is our class_head"),
+    "bn3.norm": (then((r"\.bn(\d)\.", r".bn\1.norm.")), "the word norm goes"),
+    "downsample.1.norm": (then((r"downsample\.1", "downsample.1.norm")), "the word norm goes"),
+    "blocks from -1": (one_less(r"(?<=layer\d\.)\d+"), "a block keeps its number"),
+    "layers from 0": (one_less(r"(?<=layer)\d"), "counted from 1"),
+    "no subnets": (lambda name: by_table(name) if "bottom_up" in name else name, "have rows in the table"),
+    "head kept": (then((r"^(class|box)_head", r"head.\1_head")), "head has no counterpart"),
     "one digit": (lambda name: name if ".22." in name else by_table(name), "more than nine blocks"),
     "the stem too": (lambda name: by_table(name.replace("stem.conv1.norm", "bn1")), "comes back as it is"),
     "nothing for the rest": (lambda name: "" if by_table(name) == name else by_table(name), "comes back as it is"),
@@ -206,6 +238,12 @@ WRONG_RGB = {
     "divided": (lambda w, s: by_index(w, 1 / s), "multiply by std"),
     "without 255": (lambda w, s: by_index(w, s) / 255, "multiply by 255"),
     "by 255": (lambda w, s: by_index(w, s) / 255**2, "must be larger: multiply"),
+    "std turned alone": (lambda w, s: w * 255 * s.flip(0).view(3, 1, 1), "still stand blue"),
+    "divided by both": (lambda w, s: by_index(w, 1 / (255**2 * s)), "multiply by both"),
+    "kernel and colours": (lambda w, s: by_index(w, s).flip(2, 3), "the kernel is mirrored too"),
+    "256": (lambda w, s: by_index(w, s) / 255 * 256, "not 256"),
+    "along the rows": (lambda w, s: w.flip(1) * 255 * s[None, :, None], "along the rows"),
+    "along the outputs": (lambda w, s: w.flip(1) * 255 * s.view(3, 1, 1, 1), "along the outputs"),
     "without std": (lambda w, s: by_index(w, torch.ones_like(s)), "divided by std as well"),
     "turned alone": (lambda w, s: w.flip(1), "left their scale"),
     "along the columns": (lambda w, s: w.flip(1) * 255 * s, "along the columns"),
@@ -269,6 +307,16 @@ def exchanged(sizes: Sequence[float], ratios: Sequence[float], order: str, round
     return by_loops(sizes, ratios, "ratio" if order == "size" else "size", rounding)
 
 
+def reshaped(change: Callable[[Tensor], Tensor]) -> Callable:
+    """The right anchors, unrounded, changed, and rounded then."""
+
+    def solution(sizes: Sequence[float], ratios: Sequence[float], order: str, rounding: bool) -> Tensor:
+        boxes = change(by_loops([int(s) for s in sizes] if rounding else sizes, ratios, order, False))
+        return boxes.round() if rounding else boxes
+
+    return solution
+
+
 RIGHT_ANCHORS = {"loops": by_loops, "torchvision": by_torchvision}
 WRONG_ANCHORS = {
     "order unused": (fixed(order="size"), "order is not used"),
@@ -286,6 +334,15 @@ WRONG_ANCHORS = {
     "both rounded": (stepped(side=torch.round), "round the corners alone"),
     "corners cut": (stepped(corner=torch.trunc), "not cut"),
     "corners down": (stepped(corner=torch.floor), "not down"),
+    "width / height": (reshaped(lambda boxes: boxes[:, [1, 0, 3, 2]]), "height / width"),
+    "no half": (reshaped(lambda boxes: 2 * boxes), "half a width"),
+    "no root": (lambda s, r, o, x: by_loops(s, [v * v for v in r], o, x), "not r²"),
+    "begin at 0": (reshaped(lambda boxes: boxes - boxes[:, [0, 1, 0, 1]]), "on both sides of 0"),
+    "width and height": (
+        reshaped(lambda boxes: torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)),
+        "end in width and height",
+    ),
+    "always cut": (lambda s, r, o, x: by_loops([int(v) for v in s], r, o, x), "keep their fraction"),
     "half up": (stepped(corner=lambda x: (x + 0.5).floor()), "the even neighbour"),
     "half away": (stepped(corner=lambda x: x.sign() * (x.abs() + 0.5).floor()), "the even neighbour"),
     "float64": (lambda *a: by_loops(*a).double(), "float32"),

@@ -16,8 +16,9 @@ def merge(function: Callable[[dict, dict], dict]) -> None:
     """
     check = Exercise("13-1", function, reference=_merge, mistakes=_MERGE_MISTAKES)
     base = {"MODEL": {"RESNETS": {"DEPTH": 50, "NORM": "FrozenBN"}, "MASK_ON": False}, "SEED": 1}
-    deeper = {"MODEL": {"RESNETS": {"DEPTH": 101, "NORM": "FrozenBN"}, "MASK_ON": False}, "SEED": 1}
-    check.plain("a setting three sections deep", base, {"MODEL": {"RESNETS": {"DEPTH": 101}}}, expected=deeper)
+    deeper = {"MODEL": {"RESNETS": {"DEPTH": 101, "NORM": "FrozenBN"}, "MASK_ON": False}, "SEED": 2}
+    child = {"MODEL": {"RESNETS": {"DEPTH": 101}}, "SEED": 2}
+    check.plain("a setting three sections deep", base, child, expected=deeper)
     solver = {"SOLVER": {"STEPS": [60, 80], "BASE_LR": 0.02}}
     longer = {"SOLVER": {"STEPS": [210, 250]}, "TEST": {"AUG": {"ENABLED": True}}}
     both = {"SOLVER": {"STEPS": [210, 250], "BASE_LR": 0.02}, "TEST": {"AUG": {"ENABLED": True}}}
@@ -67,6 +68,20 @@ def _joined(old: Any, new: Any) -> Any:
     return old + new if isinstance(old, list) else new
 
 
+def _not_kept(base: dict, child: dict) -> dict:
+    """What the call for a section gives back is not stored."""
+    return base | {k: v for k, v in child.items() if not (isinstance(v, dict) and isinstance(base.get(k), dict))}
+
+
+def _too_early(base: dict, child: dict) -> dict:
+    """The first section is given back instead of being stored."""
+    for name, value in child.items():
+        if isinstance(value, dict) and isinstance(base.get(name), dict):
+            return _too_early(base[name], value)
+        base = base | {name: value}
+    return base
+
+
 _MERGE_MISTAKES = {
     "the child's section took the place of the whole one; what it does not mention stays as the base has it": (
         _merging(sections=0)
@@ -78,6 +93,8 @@ _MERGE_MISTAKES = {
     "where both have a value the child's counts": _merging(wins=lambda old, new: old),
     "what the child does not mention stays as the base has it": _merging(names=lambda base, child: child),
     "the child may have keys that the base does not have": _merging(names=lambda base, child: base),
+    "merge gives back a new dict: store what it gives for a section under the section's name": _not_kept,
+    "only a section came back: store it under its name, and return after the loop": _too_early,
     "a list is a value: the child's replaces the base's, they are not joined": _merging(wins=_joined),
 }
 
@@ -185,6 +202,23 @@ _NAME_MISTAKES = {
                 + (_part(conv, norm) if conv else "downsample.norm" if norm else "downsample")
             )
         )
+    ),
+    "the word norm goes, since bn3 and downsample.1 say it": (
+        _naming(
+            block=lambda stage, i, conv, norm: (
+                f"backbone.layer{stage - 1}.{i}." + _part(conv, norm) + (".norm" if norm else "")
+            )
+        )
+    ),
+    "only stages are counted otherwise; a block keeps its number": (
+        _naming(block=lambda stage, i, conv, norm: f"backbone.layer{stage - 1}.{int(i) - 1}." + _part(conv, norm))
+    ),
+    "layers are counted from 1: res2 is layer1": (
+        _naming(block=lambda stage, i, conv, norm: f"backbone.layer{stage - 2}.{i}." + _part(conv, norm))
+    ),
+    "the two subnets have rows in the table, too": _naming(tower=lambda kind, place: f"head.{kind}_subnet.{place}"),
+    "head has no counterpart: the name begins with class_head or box_head": (
+        _naming(tower=lambda kind, place: f"head.{'class' if kind == 'cls' else 'box'}_head.convs.{place // 2}")
     ),
     "between two convolutions of a subnet lies a ReLU, which counts there and not here: halve the number": (
         _naming(tower=lambda kind, place: f"{'class' if kind == 'cls' else 'box'}_head.convs.{place}")

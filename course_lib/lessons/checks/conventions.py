@@ -53,12 +53,28 @@ _RGB_MISTAKES = {
     "the new input is smaller by 255, so the weights must be larger: multiply": (
         lambda weight, std: weight.flip(1) * std[:, None, None] / 255
     ),
+    "the factors are in place, the weights still stand blue, green, red: turn these": (
+        lambda weight, std: weight * (255 * std.flip(0))[:, None, None]
+    ),
+    "the new input is smaller by 255 and by std, so the weights must be larger: multiply by both": (
+        lambda weight, std: weight.flip(1) / (255 * std)[:, None, None]
+    ),
+    "the kernel is mirrored too: flip(1) turns the colours alone": (
+        lambda weight, std: weight.flip(1, 2, 3) * (255 * std)[:, None, None]
+    ),
+    "white is 255, not 256": lambda weight, std: weight.flip(1) * (256 * std)[:, None, None],
     "the new input was divided by std as well: multiply by it": lambda weight, std: weight.flip(1) * 255,
     "you turned the colours round and left their scale: the new input was divided by 255 and by std": (
         lambda weight, std: weight.flip(1)
     ),
     "std[:, None, None] belongs to dimension 1; yours lies along the columns of the kernel": (
         lambda weight, std: weight.flip(1) * (255 * std)
+    ),
+    "std[:, None, None] belongs to dimension 1; yours lies along the rows of the kernel": (
+        lambda weight, std: weight.flip(1) * (255 * std)[:, None]
+    ),
+    "std[:, None, None] belongs to dimension 1; yours lies along the outputs": (
+        lambda weight, std: weight.flip(1) * (255 * std)[:, None, None, None]
     ),
 }
 
@@ -93,20 +109,26 @@ def cell_anchors(function: Anchors) -> None:
     check.done()
 
 
+def _half(w: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    return -w / 2, -h / 2, w / 2, h / 2
+
+
 def _laid_out(
     *,
+    root: Callable[[Tensor], Tensor] = Tensor.sqrt,
+    box: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = _half,
     truncated: Callable[[Tensor], Tensor] = Tensor.trunc,
     sides: Callable[[Tensor], Tensor] = lambda side: side,
     corners: Callable[[Tensor], Tensor] = Tensor.round,
 ) -> Anchors:
-    """A solution in its steps, one of those that `rounding` switches on replaced."""
+    """A solution in its steps, one of them replaced; `truncated`, `sides` and `corners` are what `rounding` does."""
 
     def answer(sizes: Sequence[float], ratios: Sequence[float], order: str, rounding: bool) -> Tensor:
-        size, root = torch.tensor(sizes), torch.tensor(ratios).sqrt()
+        size, ratio = torch.tensor(sizes), root(torch.tensor(ratios))
         size = truncated(size) if rounding else size
-        size, root = (size[:, None], root) if order == "size" else (size, root[:, None])
-        w, h = (sides(side) if rounding else side for side in (size / root, size * root))
-        boxes = torch.stack((-w, -h, w, h), dim=-1).reshape(-1, 4) / 2
+        size, ratio = (size[:, None], ratio) if order == "size" else (size, ratio[:, None])
+        w, h = (sides(side) if rounding else side for side in (size / ratio, size * ratio))
+        boxes = torch.stack(box(w, h), dim=-1).reshape(-1, 4)
         return corners(boxes) if rounding else boxes
 
     return answer
@@ -121,7 +143,21 @@ def _with(order: str | None = None, rounding: bool | None = None) -> Anchors:
     return lambda sizes, ratios, o, r: _anchors(sizes, ratios, order or o, r if rounding is None else rounding)
 
 
+def _cut_always(sizes: Sequence[float], ratios: Sequence[float], order: str, rounding: bool) -> Tensor:
+    return _anchors([int(size) for size in sizes], ratios, order, rounding)
+
+
 _ANCHOR_MISTAKES = {
+    "a ratio is height / width, and a corner is x, then y: a ratio above 1 is tall": (
+        _laid_out(box=lambda w, h: (-h / 2, -w / 2, h / 2, w / 2))
+    ),
+    "a corner lies half a width and half a height from the centre": _laid_out(box=lambda w, h: (-w, -h, w, h)),
+    "width and height have the root of the ratio: h / w is to be r, not r²": _laid_out(root=lambda ratio: ratio),
+    "give both corners; yours end in width and height": _laid_out(box=lambda w, h: (-w / 2, -h / 2, w, h)),
+    "the corners of a box centred on (0, 0) lie on both sides of 0; yours begin there": _laid_out(
+        box=lambda w, h: (0 * w, 0 * h, w, h)
+    ),
+    "sizes keep their fraction where rounding is False": _cut_always,
     'order is not used; "ratio" makes the ratios the outer loop': _with(order="size"),
     '"size" means that the sizes are the outer loop, "ratio" the ratios': _with(order="ratio"),
     "rounding is not used": _with(rounding=False),
