@@ -28,6 +28,7 @@ from course_lib.machine import cores_allowed, memory_available
 
 PACKAGE = "course-lib"
 PIP = f'"{sys.executable}" -m pip'
+OPTIONAL = {"onnx": "to export a detector as ONNX", "dev": "to work on the course itself"}  # extras, and what for
 GIB = 2**30
 MEMORY_WANTED, MEMORY_NEEDED = 2 * GIB, GIB // 2
 DISK_WANTED, DISK_NEEDED = 2 * GIB, GIB // 5
@@ -59,17 +60,18 @@ def check_python() -> Finding:
 def check_packages() -> list[Finding]:
     """Every package's version lies within pyproject's bounds, read from the installed metadata of course-lib.
 
-    A finding for each run-time package (missing: fault) and `lab` package (missing: warning), one for `dev`.
+    A finding for each run-time package (missing: fault) and `lab` package (missing: warning), one each for `onnx` and
+    `dev`.
     """
     from packaging.requirements import Requirement
 
     findings: list[Finding] = []
     needs = [Requirement(text) for text in metadata.requires(PACKAGE) or []]
-    for extra, missing_is in (("", "fault"), ("lab", "warning"), ("dev", "warning")):
+    for extra, missing_is in (("", "fault"), ("lab", "warning"), ("onnx", "warning"), ("dev", "warning")):
         group = [need for need in needs if _extra(need) == extra and need.name != PACKAGE]
         found = [_package(need, missing_is, extra) for need in group]
-        if extra == "dev" and found:
-            found = [_summary("dev packages", found)]
+        if extra in OPTIONAL and found:
+            found = [_summary(extra, found)]
         findings += found
     return findings
 
@@ -94,13 +96,13 @@ def _package(need, missing_is: Status, extra: str) -> Finding:
     return Finding(need.name, "fault", found, f'{PIP} install "{need.name}{bounds}"')
 
 
-def _summary(name: str, findings: Sequence[Finding]) -> Finding:
-    """Many findings as one; the packages that are not well are named."""
+def _summary(extra: str, findings: Sequence[Finding]) -> Finding:
+    """Many findings of an optional extra as one; the packages that are not well are named."""
     bad = [f for f in findings if f.status != "ok"]
     if not bad:
-        return Finding(name, "ok", f"all {len(findings)} within their bounds")
+        return Finding(f"{extra} packages", "ok", f"all {len(findings)} within their bounds")
     found = "; ".join(f"{f.check} {f.found}" for f in bad)
-    return Finding(name, "warning", found, f'Only to work on the course itself: {PIP} install -e ".[dev]"')
+    return Finding(f"{extra} packages", "warning", found, f'Only {OPTIONAL[extra]}: {PIP} install -e ".[{extra}]"')
 
 
 def check_torch_ops() -> list[Finding]:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections import namedtuple
@@ -38,9 +39,9 @@ def test_this_environment_has_no_fault_in_what_the_tests_need() -> None:
 
 def test_every_declared_dependency_is_looked_at() -> None:
     looked_at = set(by_name(doctor.check_packages()))
-    declared = {need.split("<")[0].split(">")[0] for need in metadata.requires("course-lib") if "dev" not in need}
-    assert declared <= looked_at
-    assert "dev packages" in looked_at
+    needs = [need for need in metadata.requires("course-lib") if not re.search(r'extra == "(dev|onnx)"', need)]
+    assert {need.split("<")[0].split(">")[0] for need in needs} <= looked_at
+    assert {"onnx packages", "dev packages"} <= looked_at
 
 
 def test_a_raising_check_becomes_a_fault_and_hides_nothing() -> None:
@@ -84,19 +85,26 @@ def test_versions_are_held_against_the_bounds(
     assert (version or "missing") in found.found
 
 
-def test_missing_tools_for_course_authors_are_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("extra", "missing", "advice"),
+    [("dev", ("ruff", "nbgrader"), "Only to work on the course"), ("onnx", ("onnx",), "Only to export a detector")],
+)
+def test_what_is_missing_of_an_optional_extra_is_one_warning(
+    monkeypatch: pytest.MonkeyPatch, extra: str, missing: tuple[str, ...], advice: str
+) -> None:
     real = metadata.version
 
     def fake(name: str) -> str:
-        if name in ("ruff", "nbgrader"):
+        if name in missing:
             raise metadata.PackageNotFoundError(name)
         return real(name)
 
     monkeypatch.setattr(metadata, "version", fake)
-    found = by_name(doctor.check_packages())["dev packages"]
+    found = by_name(doctor.check_packages())[f"{extra} packages"]
     assert found.status == "warning"
-    assert "ruff missing" in found.found
-    assert "nbgrader missing" in found.found
+    assert all(f"{name} missing" in found.found for name in missing)
+    assert found.advice.startswith(advice)
+    assert found.advice.endswith(f'".[{extra}]"')
 
 
 def test_an_old_python_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
