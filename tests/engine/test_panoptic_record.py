@@ -24,6 +24,7 @@ def made(tmp_path_factory):
     return record(**how), how
 
 
+@pytest.mark.slow
 def test_what_is_recorded_can_be_read(made):
     result, how = made
     assert recorded_fusions(how["path"]) == json.loads(json.dumps(result))
@@ -39,12 +40,14 @@ def test_what_is_recorded_can_be_read(made):
     assert str(how["runs"]) not in json.dumps(result)
 
 
+@pytest.mark.slow
 def test_the_rule_and_the_head_are_judged_on_the_same_network(made):
     result, _ = made
     rule, head = result["rows"][1:]
     assert (rule["box_ap"], rule["mask_ap"], rule["miou"]) == (head["box_ap"], head["mask_ap"], head["miou"])
 
 
+@pytest.mark.slow
 def test_the_same_call_goes_on(made, monkeypatch):
     result, how = made
 

@@ -91,6 +91,7 @@ def lessons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_lessons(tmp_path_factory.mktemp("lessons"), **{"00_tour": lesson(), "01_more": lesson()})
 
 
+@pytest.mark.slow
 def test_the_pack_is_an_nbgrader_course(lessons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")  # as where the environment is not activated
     pack = tmp_path / "pack"
@@ -105,6 +106,7 @@ def test_the_pack_is_an_nbgrader_course(lessons: Path, tmp_path: Path, monkeypat
     assert [a.how for a in release(pack, lessons)] == ["same", "same"]
 
 
+@pytest.mark.slow
 def test_every_check_in_the_pack_imports_the_checks_itself(lessons: Path, tmp_path: Path) -> None:
     release(tmp_path / "pack", lessons)
     for part in ("source", "release"):

@@ -67,6 +67,7 @@ def test_a_failing_cell_leaves_the_notebook_and_the_next_one_runs(
     assert "ZeroDivisionError" in out
 
 
+@pytest.mark.slow
 def test_a_cell_that_takes_too_long_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "00_slow.ipynb", "import time\ntime.sleep(60)")
     with pytest.raises(RuntimeError, match="00_slow"):

@@ -178,6 +178,7 @@ def test_an_endless_loop_costs_one_exercise(lessons: Path, tmp_path: Path) -> No
     assert found.outcomes[0].hint == "no answer after 30 s: is there an endless loop?"
 
 
+@pytest.mark.slow
 def test_a_loop_in_a_definition_of_the_set_up_stops_every_exercise(lessons: Path, tmp_path: Path) -> None:
     copy = solved()
     copy.cells[1].source += "\nclass Wait:\n    import time\n    time.sleep(1000)"

@@ -88,6 +88,7 @@ def test_models_of_a_comparison():
         Plan(models=("detectron2_ssd",), threads=1, data="", train=1, val=1)
 
 
+@pytest.mark.slow
 def test_from_data_to_report(detectron2, data, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "peak_of_run", lambda *_, **__: {"inference": 1.5, "training": None})
     monkeypatch.setattr(run, "TIMED", 1)

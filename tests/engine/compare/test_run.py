@@ -43,6 +43,7 @@ def timeless(judged: dict) -> dict:
     return {k: v for k, v in judged.items() if k not in ("minutes", "images_per_second")} | {"curve": curve}
 
 
+@pytest.mark.slow
 def test_from_data_to_report(compare, tmp_path, plan):
     result = compare()
     out = tmp_path / "out"
@@ -77,6 +78,7 @@ def test_from_data_to_report(compare, tmp_path, plan):
     assert not list(out.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_the_same_call_again_measures_nothing_twice(compare, tmp_path, monkeypatch):
     first = compare()
     for name in ("train_run", "judge_run", "peak_of_run", "latencies"):
@@ -84,6 +86,7 @@ def test_the_same_call_again_measures_nothing_twice(compare, tmp_path, monkeypat
     assert compare() == first
 
 
+@pytest.mark.slow
 def test_more_models_and_seeds_are_added(compare, tmp_path, monkeypatch):
     compare(models=("ssd",), seeds=(0,))
     before = (tmp_path / "out" / "runs" / "ssd_seed0" / WEIGHTS).read_bytes()
@@ -92,6 +95,7 @@ def test_more_models_and_seeds_are_added(compare, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "runs" / "ssd_seed0" / WEIGHTS).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(compare, tmp_path):
     compare(models=("ssd",), seeds=(0,))
     with pytest.raises(ValueError, match="holds a comparison with iterations = 3, not 4"):
@@ -144,6 +148,7 @@ def test_ctrl_c_in_a_training_saves_it(compare, tmp_path, monkeypatch):
     assert len(compare()["runs"]) == 4
 
 
+@pytest.mark.slow
 def test_one_bar_over_everything(compare, tmp_path, plan, capsys, monkeypatch):
     monkeypatch.setattr(train, "LOG_EVERY", 1)
     run_comparison(tmp_path / "out", plan, progress=True)
@@ -156,6 +161,7 @@ def test_one_bar_over_everything(compare, tmp_path, plan, capsys, monkeypatch):
     assert shown.err.count("100%|") <= 4  # no other bar
 
 
+@pytest.mark.slow
 def test_a_town_is_made_where_no_data_is_given(compare, tmp_path):
     plan = make_plan(models=("yolo",), seeds=(0,), minutes=None, iterations=1, threads=2)
     result = run_comparison(tmp_path / "town", plan, images=16, progress=False)
@@ -176,6 +182,7 @@ def test_a_busy_machine_is_told():
     assert disturbances({**result, "settings": {"minutes": None}}) == []
 
 
+@pytest.mark.slow
 def test_every_quantity_can_be_read(compare):
     result = compare()
     for quantity in QUANTITIES:
@@ -194,6 +201,7 @@ def test_memory_is_measured_in_a_process_of_its_own(trained, data):
     assert all(value is None or 0 <= value < 1000 for value in found.values())
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_says_why(tmp_path, data):
     with pytest.raises(RuntimeError, match=r"(?s)measuring the memory of .*there is no such file"):
         memory.peak_of_run(tmp_path / "none", data, batch=2, threads=2)
