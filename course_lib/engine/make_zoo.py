@@ -21,6 +21,7 @@ from course_lib.datasets.town_writer import VERSION, make_town
 from course_lib.detectors.anchor_pyramid import AnchorSpec
 from course_lib.detectors.presets import SSD_TINY, TINY, YOLO_TINY, Preset, mask_rcnn, panoptic_fpn, upsnet
 from course_lib.engine import checkpoint
+from course_lib.engine.command import run_command
 from course_lib.engine.evaluate import detect_dataset, evaluate_results
 from course_lib.engine.panoptic import evaluate_panoptic
 from course_lib.engine.recipe import Recipe
@@ -166,16 +167,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(*sorted(ANIMALS), sep="\n")
         return 0
     name = arguments.name
-    try:
+
+    def make_one() -> str:
         entry = make(name, ANIMALS[name], runs=arguments.runs / name, zoo=arguments.zoo)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped; nothing is lost. The same command goes on.", file=sys.stderr)
-        return 130
-    print(f"{name}: AP {entry['AP']:.3f} after {entry['minutes']} minutes, {torch.get_num_threads()} threads")
-    return 0
+        return f"{name}: AP {entry['AP']:.3f} after {entry['minutes']} minutes, {torch.get_num_threads()} threads"
+
+    return run_command(make_one)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import make_town
 from course_lib.detectors.presets import TITLES, get_preset
 from course_lib.engine import checkpoint
+from course_lib.engine.command import run_command
 from course_lib.engine.model_files import load_model
 from course_lib.engine.panoptic import evaluate_panoptic
 from course_lib.engine.recipe import Recipe
@@ -190,7 +191,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=4000, help="to learn from; an eighth as many to be judged on")
     parser.add_argument("--threads", type=int, help="of the processor; by default all")
     given = parser.parse_args(argv)
-    try:
+
+    def make() -> str:
         result = record(
             runs=given.runs,
             path=given.out,
@@ -199,14 +201,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             images=given.images,
             threads=given.threads,
         )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped; nothing is lost. The same command goes on.", file=sys.stderr)
-        return 130
-    print(format_record(result))
-    return 0
+        return format_record(result)
+
+    return run_command(make)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from course_lib.datasets.town import TownConfig
 from course_lib.datasets.town_writer import make_town
+from course_lib.engine.command import run_command
 from course_lib.engine.compare.run import make_plan, run_comparison
 from course_lib.engine.run import pick_precision
 from course_lib.weights.files import write_text
@@ -127,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     condition = CONDITIONS[given.name]
     changes = {key: value for key in ("minutes", "images", "threads") if (value := getattr(given, key)) is not None}
-    try:
+
+    def make() -> str:
         result = record(
             given.name,
             replace(condition, **changes),
@@ -135,14 +137,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder=given.folder,
             seeds=tuple(range(given.seeds)),
         )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped; nothing is lost. The same command goes on.", file=sys.stderr)
-        return 130
-    print("\n".join(result["verdicts"]["accuracy"]))
-    return 0
+        return "\n".join(result["verdicts"]["accuracy"])
+
+    return run_command(make)
 
 
 if __name__ == "__main__":
