@@ -10,6 +10,7 @@ import math
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ def learning_rate_factor(progress: float, warmup: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, position)))
 
 
-class TrainingLoop:
+class TrainingLoop(ABC):
     """One training run but for what a step learns from: clock, schedule, moving average, log, and the files it leaves.
 
     Args:
@@ -123,13 +124,13 @@ class TrainingLoop:
         self._update_average()
         return losses
 
+    @abstractmethod
     def learn(self) -> dict[str, Tensor]:
         """Take the next batch, its losses and their gradient, and update the model's own weights; returns the losses.
 
         Raises:
             ValueError: if the loss is not finite.
         """
-        raise NotImplementedError
 
     @torch.no_grad()
     def _update_average(self) -> None:

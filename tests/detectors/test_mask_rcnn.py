@@ -146,6 +146,7 @@ def test_what_the_conventions_differ_in():
     assert [p.mask_head.norm for p in (v1, v2, d2)] == [None, "batch", None]
 
 
+@pytest.mark.slow
 def test_shapes_are_learnt():
     """Two triangles on noise, 60 steps: their masks are found to IoU 0.8, which their boxes alone do not give."""
     torch.manual_seed(0)

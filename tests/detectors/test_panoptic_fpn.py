@@ -158,6 +158,7 @@ def test_tiny_is_tiny(family):
     assert found["panoptic"].shape == (50, 80)
 
 
+@pytest.mark.slow
 @BOTH
 def test_learns_one_picture(preset):
     """Two stuffs and a thing: after 60 steps the map is right in nearly every pixel."""

@@ -100,6 +100,7 @@ def test_tiny_is_tiny_and_takes_any_image(family):
     assert all(set(x) == {"boxes", "labels", "scores"} for x in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family, left", [("retinanet", 0.25), ("ssd", 0.25), ("yolo", 0.1)])
 def test_tiny_learns_one_image(family, left):
     """A square on noise, 40 steps: the loss falls to a fraction, and the square is what the network sees."""

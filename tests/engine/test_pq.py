@@ -85,6 +85,7 @@ def compare(quality, expected) -> None:
             assert [getattr(found, m) for m in MEASURES] == pytest.approx([wanted[m] for m in MEASURES], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(pair):
     truth, found = map(open_panoptic, pair)
     alone, together = (pq_files(truth, found, workers=workers) for workers in (1, 2))
@@ -155,6 +156,7 @@ def test_faults_of_the_truth(pair, edit, message):
         pq_files(open_panoptic(pair[0]), open_panoptic(pair[1]))
 
 
+@pytest.mark.slow
 def test_a_fault_in_a_worker(pair):
     write_ids(pair[1].with_suffix("") / "22.png", np.zeros((2, 2), int))
     with pytest.raises(ValueError, match=r"image 22, .*22\.png \(truth\).*: the maps differ in size: 32×24 and 2×2"):

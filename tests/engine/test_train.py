@@ -188,6 +188,7 @@ def test_whoever_watches_is_told(trainer, monkeypatch):
     assert all(loss > 0 for _, loss in told)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(trainer):
     t = trainer(iterations=60, batch_size=4, learning_rate=5e-3, augmentation="flip")
     first = sum(v.item() for v in t.step().values())
