@@ -56,7 +56,9 @@ def export_onnx(found: Imported, path: Path) -> list[Written]:
     """
     if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
         are = "is" if len(missing) == 1 else "are"
-        raise ValueError(f'{", ".join(missing)} {are} not installed: pip install "course-lib[onnx]"')
+        raise ValueError(
+            f'{", ".join(missing)} {are} not installed: pip install -e ".[onnx]" in the folder of the course'
+        )
     if any(isinstance(layer, DeformConv2d) for layer in found.model.modules()):
         raise ValueError(
             f"{path}: torch's exporter has no ONNX operator for this model's deformable convolutions; export to .pt2"

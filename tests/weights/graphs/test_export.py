@@ -28,7 +28,7 @@ TORCHVISION, DETECTRON2 = (FAMILIES["retinanet"][name] for name in ("r50_torchvi
 def need(suffix: str) -> None:
     if suffix == ".onnx":
         for package in export.ONNX_PACKAGES:
-            pytest.importorskip(package, reason='pip install "course-lib[onnx]"')
+            pytest.importorskip(package, reason='pip install -e ".[onnx]"')
 
 
 class Twice(nn.Module):
@@ -90,7 +90,7 @@ def test_wrong_paths(tmp_path, suffix, name, error, message):
 @pytest.mark.parametrize("missing, verb", [(("onnxscript",), "is"), (("onnx", "onnxruntime"), "are")])
 def test_missing_packages(tmp_path, monkeypatch, missing, verb):
     monkeypatch.setattr(export, "find_spec", lambda name: None if name in missing else object())
-    message = rf'^{", ".join(missing)} {verb} not installed: pip install "course-lib\[onnx\]"'
+    message = rf'^{", ".join(missing)} {verb} not installed: pip install -e "\.\[onnx\]"'
     with pytest.raises(ValueError, match=message):
         export_onnx(detector(PRESETS["retinanet"]), tmp_path / "a.onnx")
 
